@@ -1,0 +1,11 @@
+"""Mounts: the value, carrying it out, and the mount table."""
+
+from snapcore.mount.perform import mount_all as mount_all
+from snapcore.mount.perform import split_options as split_options
+from snapcore.mount.perform import temporary_mount as temporary_mount
+from snapcore.mount.perform import unmount as unmount
+from snapcore.mount.table import MountEntry as MountEntry
+from snapcore.mount.table import is_mount_point as is_mount_point
+from snapcore.mount.table import mount_table as mount_table
+from snapcore.mount.table import mounts_below as mounts_below
+from snapcore.mount.value import Mount as Mount

@@ -1,0 +1,1 @@
+"""Real peers and builders for the tests: registries, images, servers that misbehave."""
