@@ -10,6 +10,8 @@ A message names the thing with `!r` and, where there is something to do, says wh
 
 from __future__ import annotations
 
+import errno
+
 __all__ = [
     "AlreadyExists",
     "ContractError",
@@ -24,6 +26,7 @@ __all__ = [
     "SnapcoreError",
     "Unavailable",
     "Unimplemented",
+    "from_os_error",
 ]
 
 
@@ -80,3 +83,26 @@ class DataLoss(SnapcoreError):
 
 class ContractError(SnapcoreError):
     """A plugin broke the snapshotter contract. Its author is at fault; the message names it."""
+
+
+_EXHAUSTED = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_DENIED = (errno.EPERM, errno.EACCES, errno.EROFS)
+
+
+def from_os_error(error: OSError, what: str) -> SnapcoreError:
+    """Return what a failed system call means to our caller; raise it `from` the OSError.
+
+    Args:
+        error: as caught at a room's edge.
+        what: names the thing, such as `blob 'sha256:…'`.
+    """
+    message = f"{what}: {error.strerror or error}"
+    if error.errno in _EXHAUSTED:
+        return ResourceExhausted(message)
+    if error.errno in _DENIED:
+        return PermissionDenied(message)
+    if error.errno == errno.EIO:
+        return DataLoss(message)
+    if error.errno == errno.ENOENT:
+        return NotFound(message)
+    return FailedPrecondition(message)
