@@ -1,0 +1,86 @@
+"""The typed values that a node is opened with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from snapcore.archive.types import Limits
+from snapcore.snapshots.types import Options
+
+Unprivileged: TypeAlias = Literal["refuse", "map"]
+Discard: TypeAlias = Literal["never", "after-image"]
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryConfig:
+    """How registries are talked to.
+
+    Attributes:
+        plain_http: hosts (`name[:port]`) that are spoken to without TLS.
+        insecure: hosts whose certificate is not verified.
+        ca: path of a PEM bundle to trust instead of the system's, "" for the system's.
+        docker_config: path of a docker `config.json` with credentials, "" for none.
+        max_per_host: most requests to one host at a time.
+        connect_timeout: seconds to wait for a connection.
+        read_timeout: seconds without a byte after which a transfer counts as stalled.
+    """
+
+    plain_http: tuple[str, ...] = ()
+    insecure: tuple[str, ...] = ()
+    ca: str = ""
+    docker_config: str = ""
+    max_per_host: int = 4
+    connect_timeout: float = 30.0
+    read_timeout: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class UnpackConfig:
+    """How images are unpacked.
+
+    Attributes:
+        downloads: most blobs fetched at a time.
+        unprivileged: what to do, without root, with owners and devices that need it: refuse
+            the layer, or map owners to the current user and leave devices out.
+        discard: whether layer blobs may be collected once their image is unpacked.
+        limits: budgets of one layer.
+    """
+
+    downloads: int = 3
+    unprivileged: Unprivileged = "refuse"
+    discard: Discard = "never"
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """Everything a node is opened with.
+
+    Attributes:
+        root: directory of all lasting state.
+        state: directory of what need not survive a reboot.
+        snapshotters: names, the first one is the default; () picks what works here.
+        plugins: options of each snapshotter, as yet unchecked.
+        wrappers: names of snapshotter wrappers, the outermost first.
+        blocked: names of plugins that are never loaded.
+        registry: see `RegistryConfig`.
+        unpack: see `UnpackConfig`.
+    """
+
+    root: str
+    state: str
+    snapshotters: tuple[str, ...] = ()
+    plugins: Mapping[str, Options] = field(default_factory=dict)
+    wrappers: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = ()
+    registry: RegistryConfig = field(default_factory=RegistryConfig)
+    unpack: UnpackConfig = field(default_factory=UnpackConfig)
+
+    @classmethod
+    def at(cls, root: str) -> NodeConfig:
+        """Return the default configuration of a node below `root`."""
+        root = os.path.abspath(root)
+        return cls(root, os.path.join(root, "state"))
