@@ -1,0 +1,33 @@
+# Thin on purpose: the work is in scripts/. Every target sets up what it needs.
+PYTHON ?= python3
+VENV := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test test-long lint demo bench clean
+
+help: ## say what there is
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: ## Debian packages (as root), .venv with core, plugins and tools
+	@$(PYTHON) scripts/setup.py
+
+test: setup ## all tests but the long ones
+	@$(VENV) -m pytest -q -n 2 --dist loadgroup -m "not long"
+
+test-long: setup ## the long tests alone
+	@$(VENV) -m pytest -q -m long
+
+lint: setup ## ruff and mypy
+	@$(VENV) -m ruff check .
+	@$(VENV) -m ruff format --check --quiet .
+	@$(VENV) -m mypy
+
+demo: setup ## a real image through every backend this host can do
+	@$(VENV) -m examples.demo
+
+bench: setup ## unpacking beside Debian's containerd (root)
+	@$(VENV) -m benchmarks.unpack
+
+clean: ## remove .venv, caches and built test images
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

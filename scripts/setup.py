@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+"""Set up this checkout: Debian packages if root, then `.venv` with everything in it.
+
+Standard library only: this runs before anything is installed. Doing it again costs a fraction
+of a second; a change of a pyproject.toml or of constraints.txt makes it install again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parent.parent
+VENV = REPO / ".venv"
+STAMP = VENV / ".snapcore-setup"
+POLICY = Path("/usr/sbin/policy-rc.d")
+SEARCH_PATH = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
+# Installed first and used without build isolation: pinned like the rest, and downloaded once.
+BUILD_TOOLS = ("hatchling", "editables")
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program that tests, demo or benchmark use.
+
+    Attributes:
+        program: name on PATH.
+        package: Debian package that has it.
+        purpose: what is left out without it.
+        service: systemd unit that the package would enable, which nobody here wants.
+    """
+
+    program: str
+    package: str
+    purpose: str
+    service: str = ""
+
+
+TOOLS = (
+    Tool("docker-registry", "docker-registry", "tests and demo pull from it", "docker-registry"),
+    Tool("htpasswd", "apache2-utils", "tests with basic authentication"),
+    Tool("skopeo", "skopeo", "tests that push and convert images"),
+    Tool("umoci", "umoci", "tests that compare with another unpacker"),
+    Tool("runc", "runc", "tests that run a program in a mounted image"),
+    Tool("mmdebstrap", "mmdebstrap", "tests on a real Debian root filesystem"),
+    Tool("mkfs.ext4", "e2fsprogs", "benchmark and tests on a filesystem of their own"),
+    Tool("mkfs.btrfs", "btrfs-progs", "tests of reflink copies"),
+    Tool("strace", "strace", "tests that watch system calls"),
+    Tool("containerd", "containerd", "the benchmark's other side", "containerd"),
+    Tool("unpigz", "pigz", "the benchmark's other side inflates with it"),
+)
+
+
+def main() -> int:
+    """Set everything up; return the exit code."""
+    if sys.version_info < (3, 11):  # noqa: UP036  an old interpreter is told so
+        print("snapcore needs Python 3.11 or newer", file=sys.stderr)
+        return 1
+    missing = missing_tools()
+    if missing or not can_make_venv():
+        install_packages(missing)
+        report(missing_tools())
+    if STAMP.exists() and STAMP.read_text() == fingerprint():
+        return 0
+    return install_python()
+
+
+def missing_tools() -> list[Tool]:
+    """Return the tools that are not on this machine, wherever they might come from."""
+    return [tool for tool in TOOLS if shutil.which(tool.program, path=SEARCH_PATH) is None]
+
+
+def can_make_venv() -> bool:
+    """Tell whether `venv` can put pip into an environment (Debian splits that off)."""
+    return VENV.exists() or importlib.util.find_spec("ensurepip") is not None
+
+
+def report(missing: Sequence[Tool]) -> None:
+    """Say what is left out; never stop for it, the Python part works without."""
+    if not missing:
+        return
+    print("Not installed, so the tests that need it are skipped:", file=sys.stderr)
+    for tool in missing:
+        print(f"  {tool.program:16} {tool.purpose}", file=sys.stderr)
+    names = " ".join(sorted({tool.package for tool in missing}))
+    print(f"On Debian: apt-get install --no-install-recommends {names}", file=sys.stderr)
+
+
+def install_packages(missing: Sequence[Tool]) -> None:
+    """Install Debian packages, when root and apt are there."""
+    if os.geteuid() != 0 or shutil.which("apt-get", path=SEARCH_PATH) is None:
+        return
+    packages = sorted({tool.package for tool in missing})
+    if not can_make_venv():
+        packages.append("python3-venv")
+    print(f"Installing Debian packages: {' '.join(packages)}", flush=True)
+    install = ("apt-get", "install", "-qq", "--no-install-recommends", "-y", *packages)
+    with services_kept_down(missing):
+        # A package list may be there and current: asking the mirror first is the slow way.
+        if not apt(*install) and apt("apt-get", "update", "-qq"):
+            apt(*install, quiet=False)
+
+
+def apt(*command: str, quiet: bool = True) -> bool:
+    """Run apt without questions; return whether it worked."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL if quiet else None,
+        check=False,
+    )
+    return done.returncode == 0
+
+
+@contextlib.contextmanager
+def services_kept_down(missing: Sequence[Tool]) -> Iterator[None]:
+    """Let new packages neither start their services now nor at the next boot.
+
+    Debian's invoke-rc.d asks policy-rc.d (status 101: forbidden). A policy that the
+    administrator has already is left alone, and so are services that were here before.
+    """
+    ours = not os.path.lexists(POLICY)
+    if ours:
+        POLICY.write_text("#!/bin/sh\nexit 101\n")
+        POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        if ours:
+            POLICY.unlink()
+        units = [tool.service for tool in missing if tool.service]
+        if units and shutil.which("systemctl", path=SEARCH_PATH):
+            subprocess.run(
+                ["systemctl", "--quiet", "disable", *units], check=False, capture_output=True
+            )
+
+
+def projects() -> list[Path]:
+    """Return the directories of all distributions of this repository, the core first."""
+    return [REPO, *sorted(Path(p).parent for p in glob.glob(f"{REPO}/plugins/*/pyproject.toml"))]
+
+
+def fingerprint() -> str:
+    """Return what the environment depends on, as one hash."""
+    digest = hashlib.sha256(f"{REPO}\n{sys.version}\n{sys.executable}\n".encode())
+    files = [project / "pyproject.toml" for project in projects()]
+    for path in [*files, REPO / "constraints.txt", Path(__file__)]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def install_python() -> int:
+    """Make `.venv` and install all distributions into it, editable; return the exit code."""
+    print("Installing Python packages into .venv", flush=True)
+    STAMP.unlink(missing_ok=True)
+    pip = make_venv()
+    common = ("install", "--quiet", "--disable-pip-version-check", "--no-input")
+    pins = ("--constraint", str(REPO / "constraints.txt"))
+    requirements: list[str] = []
+    for project in projects():
+        requirements += ["--editable", f"{project}{extras(project)}"]
+    steps = (BUILD_TOOLS, ("--no-build-isolation", *requirements))
+    for step in steps:
+        done = subprocess.run([*pip, *common, *pins, *step], cwd=REPO, check=False)
+        if done.returncode != 0:
+            print("pip failed; see above. Is a package index within reach?", file=sys.stderr)
+            return done.returncode
+    STAMP.write_text(fingerprint())
+    return 0
+
+
+def make_venv() -> list[str]:
+    """Make `.venv` if it is not there or not sound; return how to call pip for it."""
+    python = VENV / "bin/python"
+    with_pip = importlib.util.find_spec("ensurepip") is not None
+    sound = python.exists() and not run_quietly(str(python), "-c", "import encodings")
+    if not sound:
+        shutil.rmtree(VENV, ignore_errors=True)
+        options = [] if with_pip else ["--without-pip"]
+        subprocess.run([sys.executable, "-m", "venv", *options, str(VENV)], check=True)
+    if not run_quietly(str(python), "-m", "pip", "--version"):
+        return [str(python), "-m", "pip"]
+    return [sys.executable, "-m", "pip", "--python", str(python)]
+
+
+def run_quietly(*command: str) -> int:
+    """Run a program for its exit code alone."""
+    return subprocess.run(command, check=False, capture_output=True).returncode
+
+
+def extras(project: Path) -> str:
+    """Return all extras of a distribution in brackets, "" if it has none."""
+    import tomllib  # not at the top: Python 3.10 shall get as far as its own message
+
+    with (project / "pyproject.toml").open("rb") as file:
+        names = tomllib.load(file)["project"].get("optional-dependencies", {})
+    return f"[{','.join(sorted(names))}]" if names else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
