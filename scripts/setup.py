@@ -106,22 +106,24 @@ def install_packages(missing: Sequence[Tool]) -> None:
     install = ("apt-get", "install", "-qq", "--no-install-recommends", "-y", *packages)
     with services_kept_down(missing):
         # A package list may be there and current: asking the mirror first is the slow way.
-        if not apt(*install) and apt("apt-get", "update", "-qq"):
-            apt(*install, quiet=False)
+        if apt(*install):
+            trouble = apt("apt-get", "update", "-qq") or apt(*install)
+            print(trouble, end="\n" if trouble else "", file=sys.stderr)
 
 
-def apt(*command: str, quiet: bool = True) -> bool:
-    """Run apt without questions; return whether it worked."""
+def apt(*command: str) -> str:
+    """Run apt without questions; return what it complains of, "" if it worked."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
     done = subprocess.run(
         command,
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL if quiet else None,
+        stderr=subprocess.PIPE,
+        text=True,
         check=False,
     )
-    return done.returncode == 0
+    return "" if done.returncode == 0 else done.stderr.strip() or f"{command[0]} failed"
 
 
 @contextlib.contextmanager
