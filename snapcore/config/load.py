@@ -16,8 +16,6 @@ from snapcore.archive.types import Limits
 from snapcore.config.keys import (
     KEYS,
     PLUGINS,
-    SYSTEM_ROOT,
-    SYSTEM_STATE,
     TABLES,
     VERSION,
     Value,
@@ -67,9 +65,7 @@ def load(
     path: str | None,
     overrides: Sequence[Setting] = (),
     facts: HostFacts | None = None,
-    *,
-    root: str = SYSTEM_ROOT,
-    state: str = SYSTEM_STATE,
+    defaults: Sequence[Setting] = (),
 ) -> Loaded:
     """Read a config file and layer everything that applies to this host.
 
@@ -77,9 +73,9 @@ def load(
         path: the file; None for none.
         overrides: settings that win over the file, the last one most.
         facts: what `[[node]]` tables are matched against; None matches no condition.
-        root: default of `root`.
-        state: default of `state`; a source that sets `root` but not `state` makes the state
-            directory `<root>/state`.
+        defaults: settings that the file wins over, such as a user's own directories.
+
+    A source that sets `root` but not `state` makes the state directory `<root>/state`.
 
     Raises:
         NotFound: there is no such file.
@@ -87,13 +83,17 @@ def load(
         InvalidArgument: not TOML, an unknown key, or a value of another type.
     """
     settings = {key: Setting(key, spec.default, "default") for key, spec in KEYS.items()}
-    settings["root"] = Setting("root", root, "default")
-    settings["state"] = Setting("state", state, "default")
-    layers = list(_read(path, facts or HostFacts())) if path is not None else []
-    layers.append([_leaf(item.key, item.value, item.origin) for item in overrides])
+    layers = [_checked(defaults)]
+    if path is not None:
+        layers += _read(path, facts or HostFacts())
+    layers.append(_checked(overrides))
     for layer in layers:
         _overlay(settings, layer)
     return Loaded(_build(settings), tuple(settings[key] for key in sorted(settings)))
+
+
+def _checked(settings: Sequence[Setting]) -> list[Setting]:
+    return [_leaf(item.key, item.value, item.origin) for item in settings]
 
 
 def _overlay(settings: dict[str, Setting], layer: Sequence[Setting]) -> None:
@@ -192,6 +192,9 @@ def _build(settings: Mapping[str, Setting]) -> NodeConfig:
             insecure=strings("registry.insecure"),
             ca=text("registry.ca"),
             docker_config=text("registry.docker_config"),
+            http_proxy=text("registry.http_proxy"),
+            https_proxy=text("registry.https_proxy"),
+            no_proxy=strings("registry.no_proxy"),
             max_per_host=number("registry.max_per_host"),
             connect_timeout=cast(float, settings["registry.connect_timeout"].value),
             read_timeout=cast(float, settings["registry.read_timeout"].value),
