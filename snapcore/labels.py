@@ -74,15 +74,17 @@ def check(labels: Mapping[str, str]) -> None:
     """Check label sizes and characters.
 
     Raises:
-        InvalidArgument: an empty key, a NUL or control character in a key, or a key and value
-            of more than `MAX_LABEL_BYTES` together.
+        InvalidArgument: an empty key, a NUL or control character in a key, a lone surrogate
+            (labels are kept and sent as UTF-8), or a key and value of more than
+            `MAX_LABEL_BYTES` together.
     """
     for key, value in labels.items():
         if not key or any(ord(c) < 32 or ord(c) == 127 for c in key):
             raise InvalidArgument(f"bad label key: {key[:100]!r}")
-        size = len(key.encode("utf-8", "surrogatepass")) + len(
-            value.encode("utf-8", "surrogatepass")
-        )
+        try:
+            size = len(key.encode()) + len(value.encode())
+        except UnicodeEncodeError as error:
+            raise InvalidArgument(f"label {key[:60]!r} is not valid Unicode") from error
         if size > MAX_LABEL_BYTES:
             raise InvalidArgument(
                 f"label {key[:60]!r} is {size} bytes long with its value; at most {MAX_LABEL_BYTES}"

@@ -39,6 +39,7 @@ class IngestStatus:
         expected: digest expected, None if unknown.
         started: nanoseconds since the epoch.
         updated: nanoseconds since the epoch, of the last write.
+        owner: id of the process that wrote last (`snapcore.locks.Owner`).
     """
 
     ref: str
@@ -47,6 +48,24 @@ class IngestStatus:
     expected: Digest | None = None
     started: int = 0
     updated: int = 0
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ContentUsage:
+    """What a content store holds.
+
+    Attributes:
+        blobs: how many.
+        blob_bytes: their lengths together.
+        ingests: how many unfinished.
+        ingest_bytes: their lengths together.
+    """
+
+    blobs: int = 0
+    blob_bytes: int = 0
+    ingests: int = 0
+    ingest_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
