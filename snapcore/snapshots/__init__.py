@@ -1,0 +1,30 @@
+"""The snapshotter contract, and what authors of backends and their callers need of it."""
+
+from snapcore.snapshots.dirs import Draft as Draft
+from snapcore.snapshots.dirs import SnapshotDirs as SnapshotDirs
+from snapcore.snapshots.dirs import creating as creating
+from snapcore.snapshots.hookspecs import Checkpoint as Checkpoint
+from snapcore.snapshots.hookspecs import hookimpl as hookimpl
+from snapcore.snapshots.hookspecs import no_checkpoint as no_checkpoint
+from snapcore.snapshots.metastore import MetaStore as MetaStore
+from snapcore.snapshots.records import CommitPlan as CommitPlan
+from snapcore.snapshots.records import Record as Record
+from snapcore.snapshots.records import Reservation as Reservation
+from snapcore.snapshots.records import Stack as Stack
+from snapcore.snapshots.tree import disk_usage as disk_usage
+from snapcore.snapshots.types import CONTRACT_VERSION as CONTRACT_VERSION
+from snapcore.snapshots.types import ApplyResult as ApplyResult
+from snapcore.snapshots.types import Capability as Capability
+from snapcore.snapshots.types import FlushReport as FlushReport
+from snapcore.snapshots.types import Info as Info
+from snapcore.snapshots.types import Kind as Kind
+from snapcore.snapshots.types import Labels as Labels
+from snapcore.snapshots.types import LayerTarget as LayerTarget
+from snapcore.snapshots.types import Mounts as Mounts
+from snapcore.snapshots.types import Option as Option
+from snapcore.snapshots.types import Options as Options
+from snapcore.snapshots.types import Page as Page
+from snapcore.snapshots.types import Probe as Probe
+from snapcore.snapshots.types import Reclaimed as Reclaimed
+from snapcore.snapshots.types import State as State
+from snapcore.snapshots.types import Usage as Usage

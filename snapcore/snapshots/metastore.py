@@ -1,0 +1,339 @@
+"""MetaStore: the bookkeeping that most backends need, offered to their authors.
+
+Keys, kinds, parents, labels and usage in one SQLite file below the state root, with the rules
+and the order of errors that `SnapshotterSpec` states. Everything is one short transaction;
+nothing here touches a snapshot's files, and no author does file work inside a transaction:
+
+    create   reserve (an id, under this process's name) -> make the directory -> record
+    commit   check -> measure -> commit, which checks again
+    remove   remove (the row is gone) -> delete the directory
+
+`snapcore.snapshots.dirs` has the other half: the directories, and `creating`, which joins both
+so that the first ritual cannot be got wrong. One instance may be used by many threads; one
+root by many processes.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from snapcore.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    from_os_error,
+)
+from snapcore.filters import compile_filters
+from snapcore.locks import Owner
+from snapcore.snapshots import checks, rows
+from snapcore.snapshots.keys import check_key, stored_labels, updated_labels
+from snapcore.snapshots.records import (
+    WALK_FIELDS,
+    CommitPlan,
+    Ids,
+    Record,
+    Reservation,
+    Stack,
+    info_fields,
+)
+from snapcore.snapshots.schema import MIGRATIONS
+from snapcore.snapshots.token import instance_token
+from snapcore.snapshots.types import Info, Kind, Labels, Page, State, Usage
+from snapcore.sqlite import open_database
+
+
+class MetaStore:
+    """The records of one snapshotter's state root.
+
+    Args:
+        root: the state root; made with mode 0700 if it is missing.
+        clock: wall clock in nanoseconds since the epoch.
+        token: instance token to write; that of this boot and root if None.
+
+    Raises:
+        FailedPrecondition: a newer snapcore wrote the records.
+        PermissionDenied, ResourceExhausted, DataLoss, Unavailable: the root cannot be used.
+    """
+
+    __slots__ = ("_clock", "_database", "_open", "_owner", "_owner_guard", "_token", "root")
+
+    def __init__(
+        self, root: str, *, clock: Callable[[], int] = time.time_ns, token: str | None = None
+    ) -> None:
+        self.root: Final = os.path.abspath(root)
+        self._clock = clock
+        self._owner: Owner | None = None
+        self._owner_guard = threading.Lock()
+        self._open = True
+        _make_private(self.root)
+        self._token: Final = instance_token(self.root) if token is None else token
+        self._database = open_database(
+            os.path.join(self.root, "metadata.db"),
+            MIGRATIONS,
+            lock_path=os.path.join(self.root, "metadata.lock"),
+        )
+
+    def close(self) -> bool:
+        """Close the database and end this process's ownership; True if it was open."""
+        with self._owner_guard:
+            owner, self._owner = self._owner, None
+            self._open = False
+        if owner is not None:
+            owner.close()
+        return self._database.close()
+
+    # --- looking ----------------------------------------------------------------------------
+
+    def get(self, key: str) -> Record:
+        """Return the record of a snapshot of any kind.
+
+        Raises:
+            NotFound: no such key or name.
+        """
+        with self._database.read() as connection:
+            return rows.require(connection, key)
+
+    def stat(self, key: str) -> Info:
+        """Return the info of a snapshot of any kind.
+
+        Raises:
+            NotFound: no such key or name.
+        """
+        return self.get(key).info
+
+    def stack(self, key: str, *kinds: Kind) -> Stack:
+        """Return a snapshot with its parents: what mounts and target are made of.
+
+        Args:
+            key: key or name.
+            kinds: the kinds it may have; none means Active or View.
+
+        Raises:
+            NotFound: no such snapshot.
+            FailedPrecondition: it is of another kind.
+            DataLoss: it, or a snapshot below it, is broken.
+        """
+        allowed = kinds or (Kind.ACTIVE, Kind.VIEW)
+        with self._database.read() as connection:
+            record = rows.require(connection, key)
+            if record.info.kind not in allowed:
+                raise FailedPrecondition(
+                    f"snapshot {key!r} is {record.info.kind}, and must be {' or '.join(allowed)}"
+                )
+            return Stack(record, rows.whole_lineage(connection, record.id)[1:])
+
+    def lineage(self, key: str) -> tuple[int, ...]:
+        """Return the ids of a snapshot's parents, the nearest first.
+
+        Raises:
+            NotFound: no such snapshot.
+            DataLoss: it, or a snapshot below it, is broken.
+        """
+        return self.stack(key, *Kind).parents
+
+    def walk(
+        self,
+        filters: tuple[str, ...],
+        after: str,
+        limit: int,
+        present: Callable[[Record], Info] = lambda record: record.info,
+    ) -> Page:
+        """Return the next page of snapshots; see `SnapshotterSpec.walk`.
+
+        Args:
+            filters: OR-ed filters.
+            after: last name seen, excluded.
+            limit: most infos in the page.
+            present: makes the info that is filtered and answered; for a backend that adds
+                labels of its own. It must be quick: a transaction is open.
+
+        Raises:
+            InvalidArgument: a filter does not parse, or the limit is not positive.
+        """
+        accept = compile_filters(filters, WALK_FIELDS)
+        if limit < 1:
+            raise InvalidArgument(f"a page of {limit} snapshots is no page; ask for at least 1")
+        found: list[Info] = []
+        with self._database.read() as connection:
+            for record in rows.following(connection, after):
+                info = present(record)
+                if accept(info_fields(info)):
+                    found.append(info)
+                    if len(found) == limit:
+                        break
+        return Page(tuple(found))
+
+    def ids(self) -> Ids:
+        """Return every id in use. List directories *before* this, never after (see `sweep`)."""
+        with self._database.read() as connection:
+            return Ids(*rows.ids(connection))
+
+    # --- creating ---------------------------------------------------------------------------
+
+    def reserve(self, kind: Kind, key: str, parent: str, labels: Labels) -> Reservation:
+        """Begin to create an Active or View: check everything and reserve an id.
+
+        The key itself is not taken yet: of two that create it, the one recorded first wins.
+
+        Raises:
+            InvalidArgument: the key or a label is malformed; or the parent is not Committed.
+            NotFound: no such parent.
+            DataLoss: the parent, or a snapshot below it, is broken.
+            AlreadyExists: the key is taken.
+        """
+        check_key(key)
+        kept = stored_labels(labels)
+        owner = self._own()
+        with self._database.write() as connection:
+            parents = checks.creation(connection, key, parent)
+            new = rows.insert_reservation(connection, owner, self._clock(), self._token)
+        return Reservation(new, kind, key, parent, parents, kept)
+
+    def record(self, reservation: Reservation) -> Record:
+        """End what `reserve` began: from now on the snapshot exists.
+
+        Raises:
+            NotFound: the parent is gone meanwhile; or the reservation is.
+            DataLoss: the parent is broken meanwhile.
+            AlreadyExists: the key was taken meanwhile.
+        """
+        with self._database.write() as connection:
+            parents = checks.creation(connection, reservation.key, reservation.parent)
+            if parents != reservation.parents:
+                raise NotFound(
+                    f"parent {reservation.parent!r} was replaced while snapshot"
+                    f" {reservation.key!r} was made; try again"
+                )
+            rows.fulfil(connection, reservation.id, parents, self._clock(), reservation)
+            return rows.require(connection, reservation.key)
+
+    def cancel(self, reservation: Reservation) -> None:
+        """Give a reserved id up; nothing happens if it is recorded or cancelled already."""
+        self.drop_reservations((reservation.id,))
+
+    def drop_reservations(self, reserved: Iterable[int]) -> int:
+        """Delete reservations by id, as a cleanup does for dead owners; return how many."""
+        with self._database.write() as connection:
+            return sum(rows.delete_reservation(connection, number) for number in reserved)
+
+    # --- changing ---------------------------------------------------------------------------
+
+    def update(self, info: Info, fieldpaths: tuple[str, ...]) -> Info:
+        """Change labels; see `SnapshotterSpec.update`.
+
+        Raises:
+            NotFound: no such snapshot.
+            InvalidArgument: a field path other than labels, or a malformed label.
+        """
+        with self._database.write() as connection:
+            record = rows.require(connection, info.name)
+            labels = updated_labels(record.info.labels, info, fieldpaths)
+            # Strictly later, even where the wall clock was set back.
+            now = max(self._clock(), record.info.updated + 1)
+            rows.set_labels(connection, record.id, labels, now)
+            return rows.require(connection, info.name).info
+
+    def check_commit(self, name: str, key: str, parent: str = "") -> CommitPlan:
+        """Begin a commit: check everything, so that the backend can measure usage for it.
+
+        Raises:
+            InvalidArgument: the name is malformed; or, rebasing, there is another parent.
+            AlreadyExists: the name is taken.
+            NotFound: no such key; or, rebasing, no such parent.
+            FailedPrecondition: the key is not Active; or the new parent is not Committed.
+            DataLoss: the new parent, or a snapshot below it, is broken.
+        """
+        check_key(name, "name")
+        with self._database.read() as connection:
+            record, _ = checks.commit(connection, name, key, parent)
+        return CommitPlan(record.id, name, key, parent)
+
+    def commit(self, plan: CommitPlan, labels: Labels, usage: Usage) -> Info:
+        """Carry a commit out: the key is gone, the name is there.
+
+        Args:
+            plan: from `check_commit`.
+            labels: replace those of the key.
+            usage: what removal would free, measured since `check_commit`.
+
+        Raises:
+            SnapcoreError: as `check_commit`, which is repeated.
+        """
+        kept = stored_labels(labels)
+        with self._database.write() as connection:
+            record, parent = checks.commit(connection, plan.name, plan.key, plan.parent)
+            if record.id != plan.id:
+                raise NotFound(f"snapshot {plan.key!r} was replaced while it was committed")
+            rows.commit(
+                connection, plan.id, plan.name, parent, kept, usage, self._clock(), self._token
+            )
+            return rows.require(connection, plan.name).info
+
+    def remove(self, key: str) -> Record:
+        """Delete a record; the caller deletes the directory of `Record.id` afterwards.
+
+        Raises:
+            NotFound: no such snapshot.
+            FailedPrecondition: it has children.
+        """
+        with self._database.write() as connection:
+            record = rows.require(connection, key)
+            child = rows.any_child(connection, record.id)
+            if child is not None:
+                raise FailedPrecondition(
+                    f"snapshot {key!r} has children, such as {child!r}; remove them first"
+                )
+            rows.delete(connection, record.id)
+            return record
+
+    # --- durability -------------------------------------------------------------------------
+
+    def pending(self) -> tuple[int, ...]:
+        """Return the ids of committed snapshots that are not yet durable."""
+        with self._database.read() as connection:
+            return rows.with_state(connection, State.PENDING)
+
+    def mark_durable(self, pending: Iterable[int]) -> int:
+        """Record that a sync, begun *after* `pending` was asked, went well; return how many."""
+        with self._database.write() as connection:
+            return sum(
+                rows.set_state(connection, number, State.PENDING, State.DURABLE)
+                for number in pending
+            )
+
+    def mark_broken(self, name: str) -> None:
+        """Record that a committed snapshot's files are lost or damaged.
+
+        Raises:
+            NotFound: no such snapshot.
+            FailedPrecondition: it is not Committed.
+        """
+        with self._database.write() as connection:
+            record = rows.require(connection, name)
+            if record.info.kind is not Kind.COMMITTED:
+                raise FailedPrecondition(f"snapshot {name!r} is {record.info.kind}, not committed")
+            rows.set_state(connection, record.id, record.info.state, State.BROKEN)
+
+    def _own(self) -> str:
+        with self._owner_guard:
+            if not self._open:
+                raise FailedPrecondition(f"snapshot root {self.root!r} is closed")
+            if self._owner is None:
+                try:
+                    self._owner = Owner(self.root)
+                except OSError as error:
+                    raise from_os_error(error, f"snapshot root {self.root!r}") from error
+            return self._owner.id
+
+
+def _make_private(root: str) -> None:
+    try:
+        os.makedirs(root, mode=0o700, exist_ok=True)
+        if os.stat(root).st_mode & 0o077 and os.access(root, os.W_OK):
+            os.chmod(root, 0o700)
+    except OSError as error:
+        raise from_os_error(error, f"snapshot root {root!r}") from error
