@@ -1,0 +1,7 @@
+"""Measurements beside other implementations, run by hand: `python -m benchmarks.unpack`."""
+
+import sys
+from pathlib import Path
+
+# The image builder is the tests' own; it is no part of any distribution.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
