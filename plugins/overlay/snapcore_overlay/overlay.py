@@ -1,0 +1,282 @@
+"""The kernel's overlayfs as a snapshotter: a snapshot is the upper directory of its layer.
+
+Below the state root:
+
+    metadata.db             records
+    snapshots/<id>/fs       the snapshot's own files; a lower directory of its children
+    snapshots/<id>/work     overlayfs's work directory while it is Active
+    snapshots/<id>/bottom   a marker: nothing below this snapshot shows (opaque root)
+
+A View of one layer, and a snapshot without parents, are bind mounts. Parents come nearest
+first in `lowerdir`. Source: kernel, Documentation/filesystems/overlayfs.rst.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Final
+
+from snapcore import labels as label_keys
+from snapcore.errors import (
+    DataLoss,
+    FailedPrecondition,
+    InvalidArgument,
+    SnapcoreError,
+    from_os_error,
+)
+from snapcore.linux import syncfs
+from snapcore.mount import Mount
+from snapcore.snapshots import (
+    Checkpoint,
+    FlushReport,
+    Info,
+    Kind,
+    Labels,
+    LayerTarget,
+    MetaStore,
+    Mounts,
+    Page,
+    Reclaimed,
+    Record,
+    SnapshotDirs,
+    Usage,
+    creating,
+    disk_usage,
+    hookimpl,
+)
+from snapcore_overlay.probe import Form, find_form
+from snapcore_overlay.upper import is_opaque, make_root, make_work, take_root_attributes
+
+_UPPER: Final = "fs"
+_WORK: Final = "work"
+_BOTTOM: Final = "bottom"
+_MAX_OPTIONS: Final = os.sysconf("SC_PAGE_SIZE") - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator may choose.
+
+    Attributes:
+        mount_options: added to every overlay mount.
+        sync_remove: delete files in `remove` already, not only in `cleanup`.
+        upperdir_label: tell the directory of a snapshot's own files in a label.
+    """
+
+    mount_options: tuple[str, ...] = ()
+    sync_remove: bool = False
+    upperdir_label: bool = True
+
+
+class OverlaySnapshotter:
+    """The overlay snapshotter on one state root; see `SnapshotterSpec` for its methods.
+
+    Args:
+        root: the state root; made if it is missing.
+        settings: what the operator chose.
+
+    Raises:
+        InvalidArgument: a mount option that is not the operator's to set.
+        FailedPrecondition: overlayfs does not work there.
+        SnapcoreError: the state root cannot be used.
+    """
+
+    __slots__ = ("_dirs", "_form", "_root", "_settings", "_store")
+
+    def __init__(self, root: str, settings: Settings | None = None) -> None:
+        self._root: Final = os.path.abspath(root)
+        self._settings: Final = settings or Settings()
+        self._form: Final[Form] = find_form(self._root, self._settings.mount_options)
+        self._store: Final = MetaStore(self._root)
+        try:
+            self._dirs: Final = SnapshotDirs(self._root)
+        except SnapcoreError:
+            self._store.close()
+            raise
+
+    @hookimpl
+    def stat(self, key: str) -> Info:
+        """See `SnapshotterSpec.stat`."""
+        return self._present(self._store.get(key))
+
+    @hookimpl
+    def update(self, info: Info, fieldpaths: tuple[str, ...]) -> Info:
+        """See `SnapshotterSpec.update`."""
+        if f"labels.{label_keys.OVERLAY_UPPERDIR}" in fieldpaths:
+            raise InvalidArgument(
+                f"label {label_keys.OVERLAY_UPPERDIR!r} is made up by the overlay snapshotter"
+                " and cannot be set"
+            )
+        self._store.update(replace(info, labels=_storable(info.labels)), fieldpaths)
+        return self.stat(info.name)
+
+    @hookimpl
+    def usage(self, key: str, checkpoint: Checkpoint) -> Usage:
+        """See `SnapshotterSpec.usage`: the upper directory alone."""
+        record = self._store.get(key)
+        return record.usage or disk_usage(self._upper(record.id), checkpoint)
+
+    @hookimpl
+    def mounts(self, key: str) -> Mounts:
+        """See `SnapshotterSpec.mounts`: one bind or overlay mount."""
+        stack = self._store.stack(key)
+        return self._mounts(stack.record.info.kind, stack.record.id, self._lowers(stack.parents))
+
+    @hookimpl
+    def prepare(self, key: str, parent: str, labels: Labels, checkpoint: Checkpoint) -> Mounts:
+        """See `SnapshotterSpec.prepare`.
+
+        Raises:
+            FailedPrecondition: so many layers that mount(2) cannot take them.
+        """
+        checkpoint()
+        return self._create(Kind.ACTIVE, key, parent, labels)
+
+    @hookimpl
+    def view(self, key: str, parent: str, labels: Labels, checkpoint: Checkpoint) -> Mounts:
+        """See `SnapshotterSpec.view`.
+
+        Raises:
+            FailedPrecondition: so many layers that mount(2) cannot take them.
+        """
+        checkpoint()
+        return self._create(Kind.VIEW, key, parent, labels)
+
+    @hookimpl
+    def target(self, key: str) -> LayerTarget:
+        """See `SnapshotterSpec.target`: the upper directory, written without any mount."""
+        stack = self._store.stack(key, Kind.ACTIVE)
+        lowers = tuple(self._upper(number) for number in self._lowers(stack.parents))
+        return LayerTarget(self._upper(stack.record.id), lowers, self._form.style)
+
+    @hookimpl
+    def commit(
+        self, name: str, key: str, labels: Labels, parent: str, checkpoint: Checkpoint
+    ) -> Info:
+        """See `SnapshotterSpec.commit`. Reads whether the layer's root was marked opaque."""
+        plan = self._store.check_commit(name, key, parent)
+        try:
+            self._mark_bottom(plan.id)
+        except OSError as error:
+            raise from_os_error(error, f"snapshot {key!r}") from error
+        usage = disk_usage(self._upper(plan.id), checkpoint)
+        self._store.commit(plan, _storable(labels), usage)
+        return self.stat(name)
+
+    @hookimpl
+    def remove(self, key: str, checkpoint: Checkpoint) -> Info:
+        """See `SnapshotterSpec.remove`."""
+        record = self._store.remove(key)
+        # From here on the snapshot is gone, whatever happens to its files: cleanup finds them.
+        with suppress(SnapcoreError):
+            self._dirs.retire(record.id)
+            if self._settings.sync_remove:
+                self._dirs.delete(record.id, checkpoint)
+        return self._present(record)
+
+    @hookimpl
+    def walk(self, filters: tuple[str, ...], after: str, limit: int) -> Page:
+        """See `SnapshotterSpec.walk`."""
+        return self._store.walk(filters, after, limit, self._present)
+
+    @hookimpl
+    def flush(self) -> FlushReport:
+        """See `SnapshotterSpec.flush`."""
+        pending = self._store.pending()
+        try:
+            descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                syncfs(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise DataLoss(f"cannot sync {self._root!r}: {error.strerror}") from error
+        return FlushReport(synced=1, made_durable=self._store.mark_durable(pending))
+
+    @hookimpl
+    def cleanup(self, checkpoint: Checkpoint) -> Reclaimed:
+        """See `SnapshotterSpec.cleanup`."""
+        return self._dirs.sweep(self._store, checkpoint)
+
+    @hookimpl
+    def close(self) -> bool:
+        """See `SnapshotterSpec.close`."""
+        return self._store.close()
+
+    def _create(self, kind: Kind, key: str, parent: str, labels: Labels) -> Mounts:
+        with creating(self._store, self._dirs, kind, key, parent, _storable(labels)) as draft:
+            # Before anything is made: a snapshot that nobody can mount is of no use.
+            mounts = self._mounts(kind, draft.id, self._lowers(draft.parents))
+            upper = os.path.join(draft.directory, _UPPER)
+            try:
+                make_root(upper)
+                if draft.parents:
+                    take_root_attributes(self._upper(draft.parents[0]), upper)
+                if kind is Kind.ACTIVE:
+                    make_work(os.path.join(draft.directory, _WORK))
+            except OSError as error:
+                raise from_os_error(error, f"directories of snapshot {key!r}") from error
+        return mounts
+
+    def _present(self, record: Record) -> Info:
+        """Add the label that tells where the snapshot's own files are."""
+        if not self._settings.upperdir_label:
+            return record.info
+        labels = {**record.info.labels, label_keys.OVERLAY_UPPERDIR: self._upper(record.id)}
+        return replace(record.info, labels=labels)
+
+    def _upper(self, number: int) -> str:
+        return os.path.join(self._dirs.path(number), _UPPER)
+
+    def _lowers(self, parents: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the parents that show, the nearest first: down to an opaque root."""
+        for position, number in enumerate(parents, 1):
+            if os.path.lexists(os.path.join(self._dirs.path(number), _BOTTOM)):
+                return parents[:position]
+        return parents
+
+    def _mark_bottom(self, number: int) -> None:
+        # overlayfs itself ignores the mark on a root directory, so it must be kept elsewhere.
+        marker = os.path.join(self._dirs.path(number), _BOTTOM)
+        if is_opaque(self._upper(number), self._form.style):
+            os.close(os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        else:
+            with suppress(FileNotFoundError):
+                os.unlink(marker)
+
+    def _mounts(self, kind: Kind, number: int, lowers: tuple[int, ...]) -> Mounts:
+        if not lowers:
+            access = "rw" if kind is Kind.ACTIVE else "ro"
+            return (Mount("bind", self._upper(number), options=("rbind", access)),)
+        if kind is Kind.VIEW and len(lowers) == 1:
+            return (Mount("bind", self._upper(lowers[0]), options=("rbind", "ro")),)
+        options = [*self._form.options]
+        if kind is Kind.ACTIVE:
+            options.append(f"workdir={os.path.join(self._dirs.path(number), _WORK)}")
+            options.append(f"upperdir={self._upper(number)}")
+        else:
+            options.append("ro")
+        self._check_length(options, lowers)
+        options.append("lowerdir=" + ":".join(self._upper(lower) for lower in lowers))
+        return (Mount("overlay", "overlay", options=tuple(options)),)
+
+    def _check_length(self, options: list[str], lowers: tuple[int, ...]) -> None:
+        """Refuse what no mounter can pass on, with lower directories written as short as can be.
+
+        Mounters that find the options too long change to the common directory of the lower
+        ones and name them relative to it.
+        """
+        short = ":".join(f"{lower}/{_UPPER}" for lower in lowers)
+        length = len(os.fsencode(",".join([*options, f"lowerdir={short}"])))
+        if length > _MAX_OPTIONS:
+            raise FailedPrecondition(
+                f"{len(lowers)} layers take {length} bytes of overlay mount options, and mount(2)"
+                f" takes {_MAX_OPTIONS}; flatten the image or use another snapshotter"
+            )
+
+
+def _storable(labels: Labels) -> Labels:
+    """Leave the made-up label out of what a caller gives back."""
+    return {key: value for key, value in labels.items() if key != label_keys.OVERLAY_UPPERDIR}

@@ -1,0 +1,53 @@
+"""What the entry point `overlay` names: options, probe and opening."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from snapcore.snapshots import Option, Options, Probe, hookimpl
+from snapcore.snapshots.hookspecs import SnapshotterSpec
+from snapcore_overlay.overlay import OverlaySnapshotter, Settings
+from snapcore_overlay.probe import probe
+
+
+@hookimpl
+def snapcore_options() -> Mapping[str, Option]:
+    """Return the options of `[plugins.overlay]`."""
+    return {
+        "mount_options": Option(
+            kind=list[str],
+            default=(),
+            help="Options added to every overlay mount, such as `xino=off`.",
+        ),
+        "sync_remove": Option(
+            kind=bool,
+            default=False,
+            help="Delete files when a snapshot is removed, not only at the next cleanup.",
+        ),
+        "upperdir_label": Option(
+            kind=bool,
+            default=True,
+            help="Tell the directory of a snapshot's own files in a label.",
+        ),
+    }
+
+
+@hookimpl
+def snapcore_probe(root: str, options: Options) -> Probe:
+    """Find out by mounting at `root` whether overlayfs works there, and how."""
+    return probe(root, _settings(options).mount_options)
+
+
+@hookimpl
+def snapcore_open(root: str, options: Options) -> SnapshotterSpec:
+    """Open the state below `root`."""
+    return OverlaySnapshotter(root, _settings(options))
+
+
+def _settings(options: Options) -> Settings:
+    given = options["mount_options"]
+    return Settings(
+        mount_options=given if isinstance(given, tuple) else (),
+        sync_remove=bool(options["sync_remove"]),
+        upperdir_label=bool(options["upperdir_label"]),
+    )
