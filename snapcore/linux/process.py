@@ -18,8 +18,9 @@ _LAST_CAPABILITY: Final = 63
 
 
 class Namespace(IntFlag):
-    """`flags` of unshare(2)."""
+    """`flags` of unshare(2). FS is no namespace: a working directory of the thread's own."""
 
+    FS = 0x00000200
     MOUNT = 0x00020000
     IPC = 0x08000000
     USER = 0x10000000

@@ -19,6 +19,7 @@ from snapcore.errors import (
 from snapcore.linux import MountFlag, UnmountFlag
 from snapcore.linux import mount as sys_mount
 from snapcore.linux import umount as sys_umount
+from snapcore.mount.compact import compact_lowers, mount_from
 from snapcore.mount.value import Mount
 
 _FLAGS = {
@@ -139,13 +140,13 @@ def _mount_one(item: Mount, place: str) -> None:
     flags, data = split_options(item.options)
     if item.type == "bind":
         flags |= MountFlag.BIND
-    if len(os.fsencode(data)) > _MAX_DATA:
-        raise FailedPrecondition(
-            f"options of the {item.type} mount at {place!r} take {len(data)} bytes;"
-            f" mount(2) takes {_MAX_DATA} (too many layers, or a state root with a long name)"
-        )
+    fstype = "" if flags & MountFlag.BIND else item.type
     try:
-        sys_mount(item.source, place, "" if flags & MountFlag.BIND else item.type, flags, data)
+        if len(os.fsencode(data)) <= _MAX_DATA:
+            sys_mount(item.source, place, fstype, flags, data)
+        else:
+            directory, short = _shortened(item, place, data)
+            mount_from(directory, item.source, os.path.abspath(place), fstype, flags, short)
     except OSError as error:
         raise _mount_error(error, item, place) from error
     beyond = flags & ~_NOT_FOR_BIND_ALONE
@@ -156,6 +157,16 @@ def _mount_one(item: Mount, place: str) -> None:
         except OSError as error:
             sys_umount(place, UnmountFlag.DETACH)
             raise _mount_error(error, item, place) from error
+
+
+def _shortened(item: Mount, place: str, data: str) -> tuple[str, str]:
+    compacted = compact_lowers(data) if item.type == "overlay" else None
+    if compacted is None or len(os.fsencode(compacted[1])) > _MAX_DATA:
+        raise FailedPrecondition(
+            f"options of the {item.type} mount at {place!r} take {len(data)} bytes;"
+            f" mount(2) takes {_MAX_DATA} (too many layers, or a state root with a long name)"
+        )
+    return compacted
 
 
 def _mount_error(error: OSError, item: Mount, place: str) -> SnapcoreError:
