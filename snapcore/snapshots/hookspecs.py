@@ -25,14 +25,21 @@ House rules for implementations
       ones), but never other names, and no keyword-only ones.
     - Synchronous, and safe to call from several threads and processes at once.
     - Errors are those of `snapcore.errors`, in the order that each method names.
-    - Long work calls `checkpoint()` now and then; it raises when the caller has gone away,
-      and must be let through after undoing what was begun.
+    - Long work calls `checkpoint()` now and then; it raises when the caller has gone away
+      (a BaseException such as trio's Cancelled, or an error of ours), and what it raises must
+      be let through after undoing what was begun.
+
+Wrappers
+    Metrics, quotas, audits, fault injection: an object whose methods, named like the hooks
+    below, are marked `@hookimpl(wrapper=True)`, take any of the hook's arguments, `yield` once
+    for the inner call's result and return it or raise. An entry point of group
+    `snapcore.wrappers` names a `WrapperFactory`, which makes one for each opened snapshotter.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias
 
 import pluggy
@@ -66,8 +73,8 @@ def no_checkpoint() -> None:
     """Be the checkpoint of a caller that cannot be cancelled."""
 
 
-class SnapshotterSpec(Protocol):
-    """What a snapshotter does. One instance serves one state root."""
+class Backend(Protocol):
+    """What every snapshotter does. One instance serves one state root."""
 
     @hookspec(firstresult=True)
     @abstractmethod
@@ -145,16 +152,6 @@ class SnapshotterSpec(Protocol):
 
     @hookspec(firstresult=True)
     @abstractmethod
-    def target(self, key: str) -> LayerTarget:
-        """Say where a layer is applied for this key. Optional: core derives it from mounts.
-
-        Raises:
-            NotFound: no such key.
-            FailedPrecondition: the snapshot is not Active.
-        """
-
-    @hookspec(firstresult=True)
-    @abstractmethod
     def commit(
         self, name: str, key: str, labels: Labels, parent: str, checkpoint: Checkpoint
     ) -> Info:
@@ -199,6 +196,20 @@ class SnapshotterSpec(Protocol):
             InvalidArgument: a filter does not parse.
         """
 
+
+class SnapshotterSpec(Backend, Protocol):
+    """All that a snapshotter may do; a backend may leave out the hooks that are added here."""
+
+    @hookspec(firstresult=True)
+    @abstractmethod
+    def target(self, key: str) -> LayerTarget:
+        """Say where a layer is applied for this key. Optional: core derives it from mounts.
+
+        Raises:
+            NotFound: no such key.
+            FailedPrecondition: the snapshot is not Active.
+        """
+
     @hookspec(firstresult=True)
     @abstractmethod
     def flush(self) -> FlushReport:
@@ -211,12 +222,18 @@ class SnapshotterSpec(Protocol):
     @hookspec(firstresult=True)
     @abstractmethod
     def cleanup(self, checkpoint: Checkpoint) -> Reclaimed:
-        """Finish removals and delete what crashed owners left behind. Safe at any time."""
+        """Finish removals and delete what crashed owners left behind. Safe at any time.
+
+        Optional: there is nothing to clean up.
+        """
 
     @hookspec(firstresult=True)
     @abstractmethod
     def close(self) -> bool:
-        """Release what the instance holds; True if it was open. Snapshots and mounts stay."""
+        """Release what the instance holds; True if it was open. Snapshots and mounts stay.
+
+        Optional: the instance holds nothing.
+        """
 
 
 class ModuleSpec(Protocol):
@@ -239,7 +256,7 @@ class ModuleSpec(Protocol):
 
     @hookspec(firstresult=True)
     @abstractmethod
-    def snapcore_open(self, root: str, options: Options) -> SnapshotterSpec:
+    def snapcore_open(self, root: str, options: Options) -> Backend:
         """Open, and create if need be, the state below `root` (mode 0700).
 
         Raises:
@@ -256,4 +273,19 @@ class ModuleSpec(Protocol):
         """
 
 
-WalkFilters: TypeAlias = Sequence[str]
+class WrapperFactory(Protocol):
+    """What an entry point of group `snapcore.wrappers` names."""
+
+    def __call__(self, name: str, root: str, options: Options) -> object:
+        """Return the object whose `wrapper=True` hooks go around one snapshotter's.
+
+        Args:
+            name: the snapshotter's name.
+            root: its state root.
+            options: its options, defaults filled in.
+        """
+
+
+REQUIRED_HOOKS = tuple(name for name in vars(Backend) if not name.startswith("_"))
+OPTIONAL_HOOKS = tuple(name for name in vars(SnapshotterSpec) if not name.startswith("_"))
+HOOKS = REQUIRED_HOOKS + OPTIONAL_HOOKS

@@ -1,0 +1,115 @@
+"""What core does for hooks that a backend may leave out, and does.
+
+Each is registered, `trylast`, only where the backend has no such hook. Were it always there, a
+backend's hook that forgets to return something would run the default as well, unnoticed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from snapcore.errors import FailedPrecondition
+from snapcore.mount import Mount
+from snapcore.oci import WhiteoutStyle
+from snapcore.snapshots.flush import sync_root
+from snapcore.snapshots.hookspecs import Checkpoint, SnapshotterSpec, hookimpl
+from snapcore.snapshots.types import FlushReport, Kind, LayerTarget, Mounts, Reclaimed
+
+# Overlayfs: directories of `lowerdir` are separated by colons; a backslash makes the next
+# character plain (kernel, Documentation/filesystems/overlayfs.rst).
+_LOWER: Final = re.compile(r"(?:[^:\\]|\\.)+", re.DOTALL)
+
+
+def target_from_mounts(mounts: Mounts) -> LayerTarget:
+    """Derive where a layer is applied from the mounts of an Active snapshot.
+
+    Returns:
+        The source of a single writable bind; the upper directory of a single overlay; else
+        nothing but the mounts, for core to mount.
+    """
+    if len(mounts) == 1 and not mounts[0].read_only and not mounts[0].target:
+        only = mounts[0]
+        if only.type == "bind" or {"bind", "rbind"} & set(only.options):
+            return LayerTarget(only.source)
+        upper, lower = only.option("upperdir"), only.option("lowerdir")
+        if only.type == "overlay" and upper and lower and not _has_odd_lowers(only, lower):
+            user = "userxattr" in only.options
+            return LayerTarget(
+                upper,
+                lowers=tuple(re.sub(r"\\(.)", r"\1", each) for each in _LOWER.findall(lower)),
+                whiteouts=WhiteoutStyle.OVERLAY_USER if user else WhiteoutStyle.OVERLAY,
+            )
+    return LayerTarget("", mounts=mounts)
+
+
+def _has_odd_lowers(mount: Mount, lower: str) -> bool:
+    # Data-only layers ("::") and layers given one by one ("lowerdir+=") are beyond the list.
+    return "::" in lower or mount.option("lowerdir+") is not None
+
+
+class DefaultTarget:
+    """`target`: what the mounts say."""
+
+    __slots__ = ("_snapshotter",)
+
+    def __init__(self, snapshotter: SnapshotterSpec) -> None:
+        self._snapshotter = snapshotter
+
+    @hookimpl(trylast=True)
+    def target(self, key: str) -> LayerTarget:
+        """See `SnapshotterSpec.target`."""
+        kind = self._snapshotter.stat(key=key).kind
+        if kind is not Kind.ACTIVE:
+            raise FailedPrecondition(f"snapshot {key!r} is {kind}; layers go to active ones only")
+        return target_from_mounts(self._snapshotter.mounts(key=key))
+
+
+class DefaultFlush:
+    """`flush`: sync the filesystem of the state root."""
+
+    __slots__ = ("_root",)
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+
+    @hookimpl(trylast=True)
+    def flush(self) -> FlushReport:
+        """See `SnapshotterSpec.flush`."""
+        sync_root(self._root)
+        return FlushReport(synced=1)
+
+
+class DefaultCleanup:
+    """`cleanup`: there is nothing to clean up."""
+
+    __slots__ = ()
+
+    @hookimpl(trylast=True)
+    def cleanup(self, checkpoint: Checkpoint) -> Reclaimed:
+        """See `SnapshotterSpec.cleanup`."""
+        checkpoint()
+        return Reclaimed()
+
+
+class DefaultClose:
+    """`close`: the backend holds nothing."""
+
+    __slots__ = ()
+
+    @hookimpl(trylast=True)
+    def close(self) -> bool:
+        """See `SnapshotterSpec.close`; the facade knows whether it was open."""
+        return True
+
+
+DefaultFactory = Callable[[SnapshotterSpec, str], object]
+
+DEFAULTS: Final[Mapping[str, DefaultFactory]] = {
+    "target": lambda snapshotter, _root: DefaultTarget(snapshotter),
+    "flush": lambda _snapshotter, root: DefaultFlush(root),
+    "cleanup": lambda _snapshotter, _root: DefaultCleanup(),
+    "close": lambda _snapshotter, _root: DefaultClose(),
+}
+"""For each optional hook, what makes its default of the hooks themselves and the root."""

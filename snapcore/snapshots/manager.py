@@ -1,0 +1,262 @@
+"""Opening a snapshotter by name: load, check options, probe, open, check completeness, wrap.
+
+Every opened snapshotter has a pluggy manager of its own, so that hooks of one never see another
+plugin. From the caller's side inwards:
+
+    Snapshotter (facade) -> timing -> error mapping of the wrappers -> the wrappers, the first
+    named outermost -> error mapping of the backend -> the backend, or core's default
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, TypeAlias, cast
+
+import pluggy
+
+from snapcore.errors import ContractError, FailedPrecondition, SnapcoreError
+from snapcore.snapshots.defaults import DEFAULTS
+from snapcore.snapshots.entrypoints import load_plugin
+from snapcore.snapshots.hookspecs import (
+    ENTRY_POINTS,
+    HOOKS,
+    OPTIONAL_HOOKS,
+    PROJECT,
+    REQUIRED_HOOKS,
+    WRAPPER_ENTRY_POINTS,
+    Backend,
+    ModuleSpec,
+    SnapshotterSpec,
+    WrapperFactory,
+)
+from snapcore.snapshots.options import check_options
+from snapcore.snapshots.snapshotter import Snapshotter
+from snapcore.snapshots.types import CONTRACT_VERSION, Option, Options, Probe
+from snapcore.snapshots.wrappers import ErrorMapping, Timing, Trace, add_tracing, mapped_errors
+
+NO_OPTIONS: Final[Mapping[str, object]] = MappingProxyType({})
+SERVED_CONTRACTS: Final = (CONTRACT_VERSION - 1, CONTRACT_VERSION)
+"""Contract versions that this core serves."""
+
+WrapperChoice: TypeAlias = str | WrapperFactory
+"""The name of an installed wrapper, or what makes one."""
+
+
+def open_snapshotter(
+    name: str,
+    root: str,
+    *,
+    options: Mapping[str, object] = NO_OPTIONS,
+    wrappers: Sequence[WrapperChoice] = (),
+    blocked: Collection[str] = (),
+    trace: Trace | None = None,
+) -> Snapshotter:
+    """Open an installed snapshotter on a state root.
+
+    Args:
+        name: of its entry point.
+        root: absolute path of the state root; the backend makes it.
+        options: as `[plugins.<name>]` sets them; defaults are filled in.
+        wrappers: go around its hooks, the first one outermost.
+        blocked: names of plugins and wrappers that must not be loaded.
+        trace: is told about every hook call.
+
+    Returns:
+        The snapshotter, which the caller closes.
+
+    Raises:
+        NotFound: no such plugin or wrapper is installed.
+        FailedPrecondition: it is blocked, ambiguous, broken, or unusable on this host.
+        InvalidArgument: an unknown option, or one of the wrong type.
+        ContractError: the plugin breaks the contract, or was written for another version.
+        SnapcoreError: whatever opening raises.
+    """
+    module = _Module(name, blocked)
+    checked = module.check(options)
+    probe = module.probe(root, checked)
+    if not probe.usable:
+        raise FailedPrecondition(f"snapshotter {name!r} cannot work at {root!r}: {probe.reason}")
+    loaded = [_load_wrapper(choice, blocked) for choice in wrappers]
+    backend = module.open(root, checked)
+    try:
+        relay, timing = _assemble(module, backend, root, checked, loaded, trace)
+    except BaseException:
+        _close_quietly(backend)
+        raise
+    return Snapshotter(name, root, probe, relay, timing)
+
+
+def probe_snapshotter(
+    name: str,
+    root: str,
+    options: Mapping[str, object] = NO_OPTIONS,
+    *,
+    blocked: Collection[str] = (),
+) -> Probe:
+    """Try out whether a snapshotter works at a root, and leave nothing behind.
+
+    Raises:
+        NotFound, FailedPrecondition, InvalidArgument, ContractError: as `open_snapshotter`,
+            except that a backend that cannot work here says so in the probe.
+    """
+    module = _Module(name, blocked)
+    return module.probe(root, module.check(options))
+
+
+def snapshotter_options(name: str, *, blocked: Collection[str] = ()) -> Mapping[str, Option]:
+    """Return the options that `[plugins.<name>]` may set.
+
+    Raises:
+        NotFound, FailedPrecondition, ContractError: as `open_snapshotter`.
+    """
+    return _Module(name, blocked).schema
+
+
+class _Module:
+    """A plugin module with a manager of its own, its module hooks checked."""
+
+    def __init__(self, name: str, blocked: Collection[str]) -> None:
+        self.plugin, module = load_plugin(ENTRY_POINTS, name, blocked=blocked)
+        self.who = f"snapshotter {self.plugin}"
+        self.manager = pluggy.PluginManager(PROJECT)
+        self.manager.add_hookspecs(ModuleSpec)
+        _register(self.manager, module, f"module {name}", self.who)
+        for hook in ("snapcore_probe", "snapcore_open"):
+            if not self._caller(hook).get_hookimpls():
+                raise ContractError(f"{self.who} does not implement {hook}")
+        # Positional arguments are refused by pluggy at run time; all calls here are by keyword.
+        self._hooks = cast(ModuleSpec, self.manager.hook)
+        self.schema: Mapping[str, Option] = {}
+        if self._caller("snapcore_options").get_hookimpls():
+            with mapped_errors(self.who, "snapcore_options"):
+                self.schema = dict(self._hooks.snapcore_options())
+
+    def check(self, options: Mapping[str, object]) -> Options:
+        return check_options(self.plugin.name, self.schema, options)
+
+    def probe(self, root: str, options: Options) -> Probe:
+        with mapped_errors(self.who, "snapcore_probe"):
+            probe: object = self._hooks.snapcore_probe(root=root, options=options)
+        if not isinstance(probe, Probe):
+            raise ContractError(f"{self.who}: snapcore_probe returned {probe!r}, not a Probe")
+        if probe.contract not in SERVED_CONTRACTS:
+            raise ContractError(
+                f"{self.who} was written for contract version {probe.contract}; this core serves"
+                f" {' and '.join(map(str, SERVED_CONTRACTS))}: install matching versions"
+            )
+        return probe
+
+    def open(self, root: str, options: Options) -> Backend:
+        with mapped_errors(self.who, "snapcore_open"):
+            backend: Backend | None = self._hooks.snapcore_open(root=root, options=options)
+        if backend is None:
+            raise ContractError(f"{self.who}: snapcore_open returned None")
+        return backend
+
+    def _caller(self, hook: str) -> pluggy.HookCaller:
+        return cast(pluggy.HookCaller, getattr(self.manager.hook, hook))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wrapper:
+    who: str
+    factory: WrapperFactory
+
+
+def _load_wrapper(choice: WrapperChoice, blocked: Collection[str]) -> _Wrapper:
+    if not isinstance(choice, str):
+        return _Wrapper(f"wrapper {getattr(choice, '__qualname__', choice)!r}", choice)
+    plugin, factory = load_plugin(WRAPPER_ENTRY_POINTS, choice, blocked=blocked)
+    if not callable(factory):
+        raise ContractError(f"wrapper {plugin}: {plugin.module!r} cannot be called")
+    return _Wrapper(f"wrapper {plugin}", cast(WrapperFactory, factory))
+
+
+def _assemble(
+    module: _Module,
+    backend: Backend,
+    root: str,
+    options: Options,
+    wrappers: Sequence[_Wrapper],
+    trace: Trace | None,
+) -> tuple[SnapshotterSpec, Timing]:
+    manager, name = pluggy.PluginManager(PROJECT), module.plugin.name
+    manager.add_hookspecs(SnapshotterSpec)
+    relay = cast(SnapshotterSpec, manager.hook)
+    _register(manager, backend, name, module.who)
+    _check_complete(manager, backend, module.who)
+    for hook in OPTIONAL_HOOKS:
+        if not _implementations(manager, hook):
+            manager.register(DEFAULTS[hook](relay, root), f"default {hook}")
+    # Of wrappers the one registered last is the outermost.
+    manager.register(ErrorMapping(module.who), "errors")
+    for number, wrapper in reversed(list(enumerate(wrappers))):
+        with mapped_errors(wrapper.who, "its factory"):
+            plugin = wrapper.factory(name, root, options)
+        _register(manager, plugin, f"wrapper {number}", wrapper.who)
+        _check_wraps(manager, f"wrapper {number}", wrapper.who)
+    if wrappers:
+        names = ", ".join(wrapper.who for wrapper in wrappers)
+        manager.register(ErrorMapping(f"{names} around snapshotter {name!r}"), "wrapper errors")
+    timing = Timing()
+    manager.register(timing, "timing")
+    if trace is not None:
+        add_tracing(manager, name, trace)
+    return relay, timing
+
+
+def _register(manager: pluggy.PluginManager, plugin: object, name: str, who: str) -> None:
+    try:
+        manager.register(plugin, name)
+        manager.check_pending()
+    except (pluggy.PluginValidationError, ValueError) as error:
+        raise ContractError(f"{who} does not fit the contract: {error}") from error
+
+
+def _check_complete(manager: pluggy.PluginManager, backend: Backend, who: str) -> None:
+    for hook in HOOKS:
+        found = _implementations(manager, hook)
+        if not found and hook in REQUIRED_HOOKS:
+            unmarked = " (its method is not marked with @hookimpl)" * hasattr(backend, hook)
+            raise ContractError(f"{who} does not implement {hook}{unmarked}")
+        for implementation in found:
+            if inspect.iscoroutinefunction(implementation.function):
+                raise ContractError(f"{who}: {hook} is async; the contract is synchronous")
+        if not found and hasattr(backend, hook):
+            raise ContractError(f"{who}: method {hook} is not marked with @hookimpl")
+
+
+def _check_wraps(manager: pluggy.PluginManager, name: str, who: str) -> None:
+    for hook in HOOKS:
+        for implementation in _caller(manager, hook).get_hookimpls():
+            if implementation.plugin_name == name and not implementation.wrapper:
+                raise ContractError(
+                    f"{who}: {hook} is not marked with @hookimpl(wrapper=True); a wrapper goes"
+                    " around a snapshotter and cannot replace it"
+                )
+
+
+def _implementations(manager: pluggy.PluginManager, hook: str) -> list[pluggy.HookImpl]:
+    return [
+        implementation
+        for implementation in _caller(manager, hook).get_hookimpls()
+        if not (implementation.wrapper or implementation.hookwrapper)
+    ]
+
+
+def _caller(manager: pluggy.PluginManager, hook: str) -> pluggy.HookCaller:
+    return cast(pluggy.HookCaller, getattr(manager.hook, hook))
+
+
+def _close_quietly(backend: Backend) -> None:
+    close = getattr(backend, "close", None)
+    if callable(close):
+        try:
+            with mapped_errors("backend", "close"):
+                close()
+        except SnapcoreError:
+            # The error that made opening fail is the one to report.
+            return

@@ -1,0 +1,294 @@
+"""Snapshotter: the typed face of an opened snapshotter, and the only caller of its hooks.
+
+Synchronous and safe for any number of threads; async callers go through a worker thread. What
+plugins must not be trusted with is checked here: keys, labels, the types of answers, calls
+after close, and commits after a sync that failed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType, TracebackType
+from typing import Final, Self, TypeVar
+
+from snapcore import labels as label_rules
+from snapcore.errors import ContractError, DataLoss, FailedPrecondition, InvalidArgument
+from snapcore.filters import compile_filters
+from snapcore.snapshots.hookspecs import Checkpoint, SnapshotterSpec, no_checkpoint
+from snapcore.snapshots.keys import check_key
+from snapcore.snapshots.records import WALK_FIELDS
+from snapcore.snapshots.types import (
+    Capability,
+    FlushReport,
+    Info,
+    Labels,
+    LayerTarget,
+    Mounts,
+    Page,
+    Probe,
+    Reclaimed,
+    Usage,
+)
+from snapcore.snapshots.wrappers import HookTiming, Timing
+
+NO_LABELS: Final[Labels] = MappingProxyType({})
+_PAGE: Final = 500
+
+_T = TypeVar("_T")
+
+
+class Snapshotter:
+    """An opened snapshotter; `open_snapshotter` makes it.
+
+    `SnapshotterSpec` states what each method does and raises. Beyond that any method raises
+    ContractError where the plugin breaks the contract, and FailedPrecondition after `close`.
+
+    Attributes:
+        name: name of the plugin.
+        root: its state root.
+        probe: what it said of itself on this host.
+    """
+
+    __slots__ = ("_guard", "_hooks", "_lost", "_open", "_timing", "name", "probe", "root")
+
+    def __init__(
+        self, name: str, root: str, probe: Probe, hooks: SnapshotterSpec, timing: Timing
+    ) -> None:
+        self.name: Final = name
+        self.root: Final = root
+        self.probe: Final = probe
+        self._hooks = hooks
+        self._timing = timing
+        self._guard = threading.Lock()
+        self._open = True
+        self._lost: DataLoss | None = None
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What it can do here beyond the minimum."""
+        return self.probe.capabilities
+
+    def timings(self) -> Mapping[str, HookTiming]:
+        """Return how long calls took so far, by hook."""
+        return self._timing.timings()
+
+    def stat(self, key: str) -> Info:
+        """Return what is known of a snapshot.
+
+        Raises:
+            NotFound: no such key or name.
+        """
+        return self._answer("stat", self._ready().stat(key=key), Info)
+
+    def update(self, info: Info, fieldpaths: Sequence[str] = ()) -> Info:
+        """Change the labels of the snapshot `info.name`; see `SnapshotterSpec.update`.
+
+        Raises:
+            NotFound: no such snapshot.
+            InvalidArgument: a field path other than labels, or a malformed label.
+        """
+        label_rules.check(info.labels)
+        if isinstance(fieldpaths, str):
+            raise InvalidArgument(f"field paths are a sequence of strings, not {fieldpaths!r}")
+        answer = self._ready().update(info=info, fieldpaths=tuple(fieldpaths))
+        return self._answer("update", answer, Info)
+
+    def usage(self, key: str, *, checkpoint: Checkpoint = no_checkpoint) -> Usage:
+        """Return what removal would free.
+
+        Raises:
+            NotFound: no such snapshot.
+        """
+        return self._answer("usage", self._ready().usage(key=key, checkpoint=checkpoint), Usage)
+
+    def mounts(self, key: str) -> Mounts:
+        """Return the mounts of an Active or View snapshot.
+
+        Raises:
+            NotFound: no such key.
+            FailedPrecondition: the snapshot is Committed.
+        """
+        return self._answer("mounts", self._ready().mounts(key=key), tuple)
+
+    def prepare(
+        self,
+        key: str,
+        parent: str = "",
+        *,
+        labels: Labels = NO_LABELS,
+        checkpoint: Checkpoint = no_checkpoint,
+    ) -> Mounts:
+        """Create an Active snapshot and return its mounts.
+
+        Raises:
+            InvalidArgument: the key or a label is malformed; or the parent is not Committed.
+            NotFound: no such parent.
+            DataLoss: the parent is broken.
+            AlreadyExists: the key is taken, or the backend has supplied the layer by itself.
+        """
+        check_key(key)
+        label_rules.check(labels)
+        answer = self._ready().prepare(
+            key=key, parent=parent, labels=dict(labels), checkpoint=checkpoint
+        )
+        return self._answer("prepare", answer, tuple)
+
+    def view(
+        self,
+        key: str,
+        parent: str = "",
+        *,
+        labels: Labels = NO_LABELS,
+        checkpoint: Checkpoint = no_checkpoint,
+    ) -> Mounts:
+        """Create a View and return its mounts, all read-only.
+
+        Raises:
+            InvalidArgument, NotFound, DataLoss, AlreadyExists: as `prepare`.
+        """
+        check_key(key)
+        label_rules.check(labels)
+        answer = self._ready().view(
+            key=key, parent=parent, labels=dict(labels), checkpoint=checkpoint
+        )
+        return self._answer("view", answer, tuple)
+
+    def target(self, key: str) -> LayerTarget:
+        """Return where a layer is applied for an Active snapshot.
+
+        Raises:
+            NotFound: no such key.
+            FailedPrecondition: the snapshot is not Active.
+        """
+        return self._answer("target", self._ready().target(key=key), LayerTarget)
+
+    def commit(
+        self,
+        name: str,
+        key: str,
+        *,
+        labels: Labels = NO_LABELS,
+        parent: str = "",
+        checkpoint: Checkpoint = no_checkpoint,
+    ) -> Info:
+        """Turn the Active snapshot `key` into the Committed one `name`.
+
+        Raises:
+            InvalidArgument: the name or a label is malformed; or there is another parent.
+            AlreadyExists: the name is taken.
+            NotFound: no such key; or, rebasing, no such parent.
+            FailedPrecondition: the key is not Active; or the new parent is not Committed.
+            DataLoss: an earlier flush failed.
+        """
+        check_key(name, "name")
+        label_rules.check(labels)
+        hooks = self._ready()
+        self._check_not_lost()
+        answer = hooks.commit(
+            name=name, key=key, labels=dict(labels), parent=parent, checkpoint=checkpoint
+        )
+        return self._answer("commit", answer, Info)
+
+    def remove(self, key: str, *, checkpoint: Checkpoint = no_checkpoint) -> Info:
+        """Remove a snapshot of any kind and return what it was.
+
+        Raises:
+            NotFound: no such snapshot.
+            FailedPrecondition: it has children.
+        """
+        return self._answer("remove", self._ready().remove(key=key, checkpoint=checkpoint), Info)
+
+    def walk(self, filters: Sequence[str] = ()) -> Iterator[Info]:
+        """Yield the snapshots that pass the filters, sorted by the bytes of their names.
+
+        Raises:
+            InvalidArgument: a filter does not parse.
+        """
+        if isinstance(filters, str):
+            raise InvalidArgument(f"filters are a sequence of strings, not {filters!r}")
+        # Here too, so that every backend refuses the same, and before the first answer.
+        compile_filters(filters, WALK_FIELDS)
+        return self._pages(tuple(filters))
+
+    def flush(self) -> FlushReport:
+        """Put everything acknowledged on disk before returning.
+
+        Raises:
+            DataLoss: the sync failed, now or earlier: it is not tried again, since the next
+                one would report success without having written what this one lost.
+        """
+        hooks = self._ready()
+        self._check_not_lost()
+        try:
+            answer = hooks.flush()
+        except DataLoss as error:
+            self._lost = error
+            raise
+        return self._answer("flush", answer, FlushReport)
+
+    def cleanup(self, *, checkpoint: Checkpoint = no_checkpoint) -> Reclaimed:
+        """Finish removals and delete what crashed owners left behind."""
+        return self._answer("cleanup", self._ready().cleanup(checkpoint=checkpoint), Reclaimed)
+
+    def close(self) -> bool:
+        """Release what it holds; True if it was open. Snapshots and mounts stay."""
+        with self._guard:
+            was_open, self._open = self._open, False
+        if was_open:
+            self._answer("close", self._hooks.close(), bool)
+        return was_open
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Snapshotter {self.name!r} at {self.root!r}>"
+
+    def _pages(self, filters: tuple[str, ...]) -> Iterator[Info]:
+        after = ""
+        while True:
+            answer = self._ready().walk(filters=filters, after=after, limit=_PAGE)
+            infos = self._answer("walk", answer, Page).infos
+            if not infos:
+                return
+            for info in infos:
+                if _sort_key(info.name) <= _sort_key(after):
+                    raise ContractError(
+                        f"snapshotter {self.name!r} broke the contract: walk gave {info.name!r}"
+                        f" after {after!r}"
+                    )
+                after = info.name
+                yield info
+
+    def _ready(self) -> SnapshotterSpec:
+        if not self._open:
+            raise FailedPrecondition(f"snapshotter {self.name!r} at {self.root!r} is closed")
+        return self._hooks
+
+    def _check_not_lost(self) -> None:
+        if self._lost is not None:
+            raise DataLoss(
+                f"snapshotter {self.name!r}: an earlier flush failed ({self._lost}); nothing is"
+                " committed until the root is opened again"
+            ) from self._lost
+
+    def _answer(self, hook: str, answer: object, kind: type[_T]) -> _T:
+        if isinstance(answer, kind):
+            return answer
+        what = (
+            "nothing" if answer is None else f"{type(answer).__name__} instead of {kind.__name__}"
+        )
+        raise ContractError(f"snapshotter {self.name!r} broke the contract: {hook} returned {what}")
+
+
+def _sort_key(name: str) -> bytes:
+    return name.encode("utf-8", "surrogatepass")
