@@ -13,6 +13,8 @@ from snapcore.registry.hosts import DefaultHosts as DefaultHosts
 from snapcore.registry.hosts import HostConfig as HostConfig
 from snapcore.registry.hosts import HostsResolver as HostsResolver
 from snapcore.registry.hosts import Tls as Tls
+from snapcore.registry.layout import LayoutImage as LayoutImage
+from snapcore.registry.layout import LayoutSource as LayoutSource
 from snapcore.registry.proxies import Proxies as Proxies
 from snapcore.registry.resolve import Resolver as Resolver
 from snapcore.registry.retry import RetryPolicy as RetryPolicy

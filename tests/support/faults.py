@@ -230,13 +230,16 @@ class FakeRegistry:
 
     def _reply(self, request: Seen) -> Reply:
         reply = self._honest(request)
+        fault = self._next_fault(f"{request.method} {request.path}")
+        return reply if fault is None else fault(request, reply)
+
+    def _next_fault(self, where: str) -> Fault | None:
         with self._lock:
-            where = f"{request.method} {request.path}"
             for index, (part, fault) in enumerate(self._faults):
                 if part in where:
                     del self._faults[index]
-                    return fault(request, reply)
-        return reply
+                    return fault
+        return None
 
     def _honest(self, request: Seen) -> Reply:
         kind, name = request.path.rsplit("/", 2)[-2:]
