@@ -19,8 +19,7 @@ import os
 from contextlib import suppress
 from typing import Final
 
-from snapcore.errors import DataLoss, SnapcoreError, Unimplemented, from_os_error
-from snapcore.linux import syncfs
+from snapcore.errors import SnapcoreError, Unimplemented, from_os_error
 from snapcore.mount import Mount
 from snapcore.snapshots import (
     Checkpoint,
@@ -36,6 +35,7 @@ from snapcore.snapshots import (
     SnapshotDirs,
     Usage,
     creating,
+    flush_store,
     hookimpl,
 )
 from snapcore_native.copy import copy_tree
@@ -158,16 +158,7 @@ class NativeSnapshotter:
     @hookimpl
     def flush(self) -> FlushReport:
         """See `SnapshotterSpec.flush`."""
-        pending = self._store.pending()
-        try:
-            descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                syncfs(descriptor)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise DataLoss(f"cannot sync {self._root!r}: {error.strerror}") from error
-        return FlushReport(synced=1, made_durable=self._store.mark_durable(pending))
+        return flush_store(self._store)
 
     @hookimpl
     def cleanup(self, checkpoint: Checkpoint) -> Reclaimed:

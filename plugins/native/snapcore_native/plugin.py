@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from snapcore.snapshots import Option, Options, Probe, hookimpl
-from snapcore.snapshots.hookspecs import SnapshotterSpec
+from snapcore.snapshots import Backend, Option, Options, Probe, hookimpl
 from snapcore_native.native import NativeSnapshotter
 from snapcore_native.probe import probe
 
@@ -29,6 +28,6 @@ def snapcore_probe(root: str) -> Probe:
 
 
 @hookimpl
-def snapcore_open(root: str, options: Options) -> SnapshotterSpec:
+def snapcore_open(root: str, options: Options) -> Backend:
     """Open the state below `root`."""
     return NativeSnapshotter(root, sync_remove=bool(options["sync_remove"]))

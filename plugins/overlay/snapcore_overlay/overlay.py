@@ -20,13 +20,11 @@ from typing import Final
 
 from snapcore import labels as label_keys
 from snapcore.errors import (
-    DataLoss,
     FailedPrecondition,
     InvalidArgument,
     SnapcoreError,
     from_os_error,
 )
-from snapcore.linux import syncfs
 from snapcore.mount import Mount
 from snapcore.snapshots import (
     Checkpoint,
@@ -44,6 +42,7 @@ from snapcore.snapshots import (
     Usage,
     creating,
     disk_usage,
+    flush_store,
     hookimpl,
 )
 from snapcore_overlay.probe import Form, find_form
@@ -184,16 +183,7 @@ class OverlaySnapshotter:
     @hookimpl
     def flush(self) -> FlushReport:
         """See `SnapshotterSpec.flush`."""
-        pending = self._store.pending()
-        try:
-            descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                syncfs(descriptor)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise DataLoss(f"cannot sync {self._root!r}: {error.strerror}") from error
-        return FlushReport(synced=1, made_durable=self._store.mark_durable(pending))
+        return flush_store(self._store)
 
     @hookimpl
     def cleanup(self, checkpoint: Checkpoint) -> Reclaimed:

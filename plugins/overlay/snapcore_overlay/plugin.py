@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from snapcore.snapshots import Option, Options, Probe, hookimpl
-from snapcore.snapshots.hookspecs import SnapshotterSpec
+from snapcore.snapshots import Backend, Option, Options, Probe, hookimpl
 from snapcore_overlay.overlay import OverlaySnapshotter, Settings
 from snapcore_overlay.probe import probe
 
@@ -39,7 +38,7 @@ def snapcore_probe(root: str, options: Options) -> Probe:
 
 
 @hookimpl
-def snapcore_open(root: str, options: Options) -> SnapshotterSpec:
+def snapcore_open(root: str, options: Options) -> Backend:
     """Open the state below `root`."""
     return OverlaySnapshotter(root, _settings(options))
 

@@ -1,0 +1,184 @@
+"""What a check needs: an opened snapshotter, a place to mount, and words to fail with.
+
+Checks are plain functions without any test framework, so that a pytest class, a command line
+and an author's own script can all run them.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from snapcore.errors import SnapcoreError
+from snapcore.mount import temporary_mount
+from snapcore.snapshots import Capability, Info, Labels, Mounts, Snapshotter
+
+EMPTY: Labels = {}
+
+
+class CheckFailed(AssertionError):
+    """A snapshotter does not do what the contract says; its author is at fault."""
+
+
+@dataclass(slots=True)
+class Harness:
+    """One opened snapshotter with nothing in it, for one check.
+
+    Attributes:
+        snapshotter: the one to check.
+        work: an empty directory of the check's own.
+        open: opens one more instance on the same state.
+        privileged: whether this process is root: may give files away and make devices.
+    """
+
+    snapshotter: Snapshotter
+    work: str
+    open: Callable[[], Snapshotter]
+    privileged: bool = field(default_factory=lambda: os.geteuid() == 0)
+
+    def reopen(self) -> Snapshotter:
+        """Close the snapshotter and open the same state again."""
+        self.snapshotter.close()
+        self.snapshotter = self.open()
+        return self.snapshotter
+
+    @contextmanager
+    def mounted(self, mounts: Mounts) -> Iterator[str]:
+        """Mount a list for the duration of a `with` block and yield where."""
+        with temporary_mount(mounts, self.work) as target:
+            yield target
+
+    def layer(
+        self,
+        name: str,
+        parent: str = "",
+        fill: Callable[[str], object] | None = None,
+        labels: Labels = EMPTY,
+    ) -> Info:
+        """Prepare on `parent`, let `fill` write into the mounted tree, and commit as `name`."""
+        key = f"layer for {name}"
+        mounts = self.snapshotter.prepare(key, parent)
+        if fill is not None:
+            with self.mounted(mounts) as root:
+                fill(root)
+        return self.snapshotter.commit(name, key, labels=labels)
+
+    @contextmanager
+    def seen(self, name: str) -> Iterator[str]:
+        """Mount a view of a committed snapshot for the duration of a `with` block."""
+        key = f"view of {name}"
+        mounts = self.snapshotter.view(key, name)
+        try:
+            with self.mounted(mounts) as root:
+                yield root
+        finally:
+            self.snapshotter.remove(key)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check and what it presumes.
+
+    Attributes:
+        name: unique, stable, for reports and lists of expected failures.
+        function: raises `CheckFailed` or whatever else goes wrong.
+        needs: capabilities without which the check is left out.
+        mounts: mounts something: needs root or a user namespace.
+        privileged: needs root: foreign owners, devices, file capabilities.
+    """
+
+    name: str
+    function: Callable[[Harness], None]
+    needs: frozenset[Capability] = frozenset()
+    mounts: bool = True
+    privileged: bool = False
+
+    def missing(self, snapshotter: Snapshotter) -> str:
+        """Return why this check is left out for a snapshotter, "" if it is not."""
+        lacking = sorted(self.needs - snapshotter.capabilities)
+        if lacking:
+            return f"{snapshotter.name} does not claim {', '.join(lacking)}"
+        if (self.mounts or self.privileged) and os.geteuid() != 0:
+            return "needs root"
+        return ""
+
+
+def checks(
+    *functions: Callable[[Harness], None],
+    needs: Iterable[Capability] = (),
+    mounts: bool = True,
+    privileged: bool = False,
+) -> tuple[Check, ...]:
+    """Make checks of functions that presume the same; `check_` is left off their names."""
+    return tuple(
+        Check(
+            function.__name__.removeprefix("check_"),
+            function,
+            needs=frozenset(needs),
+            mounts=mounts,
+            privileged=privileged,
+        )
+        for function in functions
+    )
+
+
+def expect(condition: bool, message: str) -> None:
+    """Fail the check with `message` unless `condition` holds.
+
+    Raises:
+        CheckFailed: it does not.
+    """
+    if not condition:
+        raise CheckFailed(message)
+
+
+def expect_equal(found: object, wanted: object, what: str) -> None:
+    """Fail the check unless both are equal.
+
+    Raises:
+        CheckFailed: they are not; the message shows both.
+    """
+    if found != wanted:
+        raise CheckFailed(f"{what}: found {found!r}, wanted {wanted!r}")
+
+
+@contextmanager
+def expect_error(kind: type[SnapcoreError], what: str) -> Iterator[None]:
+    """Fail the check unless the `with` block raises exactly this class of error.
+
+    Raises:
+        CheckFailed: nothing or another error of the tree was raised.
+    """
+    try:
+        yield
+    except SnapcoreError as error:
+        if not isinstance(error, kind):
+            raise CheckFailed(
+                f"{what}: raised {type(error).__name__} ({error}), wanted {kind.__name__}"
+            ) from error
+    else:
+        raise CheckFailed(f"{what}: raised nothing, wanted {kind.__name__}")
+
+
+def write(root: str, path: str, data: bytes = b"", mode: int = 0o644) -> str:
+    """Write a file below `root` (replacing what it held), make it `mode`, return its path."""
+    place = os.path.join(root, path)
+    os.makedirs(os.path.dirname(place), exist_ok=True)
+    with open(place, "wb") as stream:
+        stream.write(data)
+    os.chmod(place, mode)
+    return place
+
+
+def read(root: str, path: str) -> bytes:
+    """Return the contents of a file below `root`."""
+    with open(os.path.join(root, path), "rb") as stream:
+        return stream.read()
+
+
+def scratch(harness: Harness) -> str:
+    """Return a new empty directory beside the mounts."""
+    return tempfile.mkdtemp(prefix="scratch-", dir=harness.work)
