@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from snapcore.errors import DataLoss, NotFound
+from snapcore.mount import Mount
+from snapcore.oci import WhiteoutStyle
+from snapcore.snapshots import flush
+from snapcore.snapshots.defaults import target_from_mounts
+from snapcore.snapshots.flush import flush_store, sync_root
+from snapcore.snapshots.metastore import MetaStore
+from snapcore.snapshots.types import FlushReport, Kind, LayerTarget, Mounts, State, Usage
+
+UPPER = ("workdir=/w", "upperdir=/up")
+
+
+@pytest.mark.parametrize(
+    ("mount", "target"),
+    [
+        (Mount("bind", "/dir", options=("rbind", "rw")), LayerTarget("/dir")),
+        (Mount("", "/dir", options=("rbind",)), LayerTarget("/dir")),
+        (
+            Mount("overlay", "overlay", options=(*UPPER, "lowerdir=/near:/far")),
+            LayerTarget("/up", ("/near", "/far"), WhiteoutStyle.OVERLAY),
+        ),
+        (
+            Mount("overlay", "overlay", options=("userxattr", *UPPER, r"lowerdir=/a\:b:/c\\d")),
+            LayerTarget("/up", ("/a:b", r"/c\d"), WhiteoutStyle.OVERLAY_USER),
+        ),
+    ],
+)
+def test_targets_that_mounts_tell(mount: Mount, target: LayerTarget) -> None:
+    assert target_from_mounts((mount,)) == target
+
+
+@pytest.mark.parametrize(
+    "mounts",
+    [
+        (Mount("bind", "/dir", options=("rbind", "ro")),),
+        (Mount("bind", "/dir", target="inside", options=("rbind",)),),
+        (Mount("bind", "/a", options=("rbind",)), Mount("bind", "/b", "b", ("rbind",))),
+        (Mount("overlay", "overlay", options=("lowerdir=/a:/b",)),),
+        (Mount("overlay", "overlay", options=UPPER),),
+        (Mount("overlay", "overlay", options=(*UPPER, "lowerdir=/a::/data")),),
+        (Mount("overlay", "overlay", options=(*UPPER, "lowerdir=/a", "lowerdir+=/b")),),
+        (Mount("ext4", "/dev/loop0"),),
+        (),
+    ],
+)
+def test_all_other_mounts_are_for_core_to_mount(mounts: Mounts) -> None:
+    assert target_from_mounts(mounts) == LayerTarget("", mounts=mounts)
+
+
+def test_flush_makes_durable_what_was_committed_before(tmp_path: Path, census: None) -> None:
+    store = MetaStore(str(tmp_path))
+    store.record(store.reserve(Kind.ACTIVE, "k", "", {}))
+    store.commit(store.check_commit("n", "k"), {}, Usage())
+    assert flush_store(store) == FlushReport(synced=1, made_durable=1)
+    assert store.stat("n").state is State.DURABLE
+    assert flush_store(store) == FlushReport(synced=1, made_durable=0)
+    store.close()
+
+
+def test_a_failed_sync_is_data_loss_and_marks_nothing(
+    tmp_path: Path, census: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    store = MetaStore(str(tmp_path))
+    store.record(store.reserve(Kind.ACTIVE, "k", "", {}))
+    store.commit(store.check_commit("n", "k"), {}, Usage())
+    monkeypatch.setattr(flush, "syncfs", fail)
+    with pytest.raises(DataLoss, match=str(tmp_path)):
+        flush_store(store)
+    assert store.stat("n").state is State.PENDING
+    with pytest.raises(NotFound):
+        sync_root(str(tmp_path / "missing"))
+    store.close()
