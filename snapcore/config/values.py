@@ -23,9 +23,6 @@ class RegistryConfig:
         insecure: hosts whose certificate is not verified.
         ca: path of a PEM file of authorities trusted besides the system's, "" for none.
         docker_config: path of a docker `config.json` with credentials, "" for none.
-        http_proxy: proxy URL for plain requests, "" for none; may carry `user:password@`.
-        https_proxy: proxy URL for TLS requests, "" for none.
-        no_proxy: hosts, addresses and CIDR blocks that are reached without a proxy.
         max_per_host: most requests to one host at a time.
         connect_timeout: seconds to wait for a connection.
         read_timeout: seconds without a byte after which a transfer counts as stalled.
@@ -35,9 +32,6 @@ class RegistryConfig:
     insecure: tuple[str, ...] = ()
     ca: str = ""
     docker_config: str = ""
-    http_proxy: str = field(default="", repr=False)
-    https_proxy: str = field(default="", repr=False)
-    no_proxy: tuple[str, ...] = ()
     max_per_host: int = 4
     connect_timeout: float = 30.0
     read_timeout: float = 60.0

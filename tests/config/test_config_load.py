@@ -48,9 +48,6 @@ def test_every_key(tmp_path: Path) -> None:
     insecure = ["b"]
     ca = "/ca"
     docker_config = "/d"
-    http_proxy = "http://p:1"
-    https_proxy = "http://p:2"
-    no_proxy = ["10.0.0.0/8"]
     max_per_host = 9
     connect_timeout = 2
     read_timeout = 1.5
@@ -75,9 +72,6 @@ def test_every_key(tmp_path: Path) -> None:
     assert config.registry.insecure == ("b",)
     assert config.registry.ca == "/ca"
     assert config.registry.docker_config == "/d"
-    assert config.registry.http_proxy == "http://p:1"
-    assert config.registry.https_proxy == "http://p:2"
-    assert config.registry.no_proxy == ("10.0.0.0/8",)
     assert config.registry.max_per_host == 9
     assert config.registry.connect_timeout == 2.0
     assert config.registry.read_timeout == 1.5
@@ -126,13 +120,6 @@ def test_defaults_of_a_user(tmp_path: Path) -> None:
     assert (config.root, config.state) == ("/home/u/data", "/run/user/1")
     config = load(write(tmp_path, 'state = "/s"'), (), None, mine).config
     assert (config.root, config.state) == ("/home/u/data", "/s")
-
-
-def test_repr_hides_proxy_passwords() -> None:
-    proxy = Setting("registry.https_proxy", "http://u:secret@p:1", "env https_proxy")
-    config = load(None, [proxy]).config
-    assert config.registry.https_proxy == "http://u:secret@p:1"
-    assert "secret" not in repr(config)
 
 
 def test_relative_root_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

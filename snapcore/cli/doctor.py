@@ -1,0 +1,96 @@
+"""`doctor`: what this host can do, and why not the rest."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import click
+
+from snapcore.cli.exits import FAILED
+from snapcore.cli.flags import Verb
+from snapcore.cli.output import Json, write_json, write_line, write_record
+from snapcore.cli.plugins import probe_record
+from snapcore.cli.session import Session
+from snapcore.cli.text import human_size
+from snapcore.errors import SnapcoreError
+
+if TYPE_CHECKING:
+    from snapcore.snapshots import Probe
+
+
+@click.command(cls=Verb)
+@click.pass_context
+def doctor(context: click.Context) -> None:
+    """Say what this host can do, and why not the rest.
+
+    Fails if no snapshotter works here.
+    """
+    session = Session.of(context)
+    config = session.load().config
+    problem, default, probes = _try(session)
+    host: dict[str, Json] = {
+        "version": version("snapcore"),
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "user": session.user,
+        "config": session.config_path or "",
+        "root": config.root,
+        **_filesystem(config.root),
+        "state": config.state,
+        # Said here because it is a promise that is not made yet, not a setting.
+        "durability": "none",
+        "problem": problem,
+        "default_snapshotter": default,
+    }
+    if session.format == "json":
+        found = [{"name": name, **probe_record(probe)} for name, probe in probes.items()]
+        write_json({**host, "snapshotters": found})
+    else:
+        write_record("table", {**host, "free_bytes": _readable(host["free_bytes"])})
+        for name, probe in probes.items():
+            _write_probe(name, probe)
+    if not any(probe.usable for probe in probes.values()):
+        context.exit(FAILED)
+
+
+def _try(session: Session) -> tuple[str, str, Mapping[str, Probe]]:
+    """Open the node and probe; return the problem, the default snapshotter, the probes."""
+    try:
+        with session.node() as node:
+            probes = node.probe_all()
+            try:
+                return "", node.snapshotters.default_name(), probes
+            except SnapcoreError as error:
+                return str(error), "", probes
+    except SnapcoreError as error:
+        return str(error), "", {}
+
+
+def _filesystem(root: str) -> dict[str, Json]:
+    from snapcore.linux import filesystem_type
+
+    place = root
+    while not os.path.exists(place):
+        place = os.path.dirname(place)
+    return {
+        "filesystem": filesystem_type(place),
+        "free_bytes": shutil.disk_usage(place).free,
+    }
+
+
+def _write_probe(name: str, probe: Probe) -> None:
+    write_line(f"snapshotter {name}: {'usable' if probe.usable else f'not usable: {probe.reason}'}")
+    if probe.capabilities:
+        write_line(f"  can: {', '.join(sorted(probe.capabilities))}")
+    for key, value in sorted(probe.details.items()):
+        write_line(f"  {key}: {value}")
+
+
+def _readable(free: Json) -> str:
+    return human_size(free) if isinstance(free, int) else ""

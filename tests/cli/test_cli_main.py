@@ -1,0 +1,144 @@
+"""The program as a process: start-up cost, signals, closed and full output."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.cli import child_environment, spawn
+
+HEAVY = ("trio", "rich", "grpc", "urllib3", "apsw", "msgspec", "pluggy", "zstandard", "isal")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["images", "--help"], ["pull", "--help"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    program = (
+        "import sys\n"
+        "from snapcore.cli.__main__ import run\n"
+        f"code = run({arguments!r})\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], code, file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == "[] 0\n"
+    assert "Usage: snapcore" in done.stdout
+
+
+def test_no_arguments_shows_help_and_fails() -> None:
+    outcome = spawn()
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert "Commands:" in outcome.err
+
+
+def test_version() -> None:
+    outcome = spawn("--version")
+    assert outcome.code == 0
+    assert outcome.out.startswith("snapcore 0.")
+
+
+def test_installed_script() -> None:
+    script = Path(sys.executable).with_name("snapcore")
+    done = subprocess.run([script, "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "Commands:" in done.stdout
+
+
+ASYNC = """
+import signal, os, sys
+import trio
+from snapcore.cli import __main__ as entry
+from snapcore.cli import tasks
+
+async def work():
+    try:
+        print("ready", flush=True)
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.lowlevel.checkpoint()
+            print("cleaned up", flush=True)
+
+entry.invoke = lambda _: tasks.run(work)
+sys.exit(entry.run([]))
+"""
+SYNC = """
+import signal, sys
+from snapcore.cli import __main__ as entry
+
+def work(_):
+    try:
+        print("ready", flush=True)
+        while True:
+            signal.pause()
+    finally:
+        print("cleaned up", flush=True)
+
+entry.invoke = work
+sys.exit(entry.run([]))
+"""
+
+
+@pytest.mark.parametrize("program", [ASYNC, SYNC], ids=["async", "sync"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_cleans_up(program: str, number: signal.Signals) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=child_environment(),
+    )
+    with child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        child.send_signal(number)
+        out, err = child.communicate(timeout=30)
+    assert child.returncode == 128 + number
+    assert out == "cleaned up\n"
+    assert "Traceback" not in err
+    assert f"interrupted by {number.name}" in err
+
+
+def test_reader_that_went_away() -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-m", "snapcore.cli", "config", "show"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=child_environment(),
+    )
+    with child:
+        assert child.stdout is not None
+        child.stdout.close()
+        child.stdout = None
+        _, err = child.communicate(timeout=30)
+    assert child.returncode == 141
+    assert err == b""
+
+
+def test_full_disk_under_stdout() -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "snapcore.cli", "config", "show"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=child_environment(),
+            check=False,
+        )
+    assert done.returncode == 7
+    assert b"No space left on device" in done.stderr
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    missing = str(tmp_path / "none.toml")
+    quiet = spawn("--config", missing, "config", "show")
+    assert (quiet.code, quiet.err.count("\n")) == (3, 1)
+    assert "none.toml" in quiet.err
+    loud = spawn("--config", missing, "--log-level", "debug", "config", "show")
+    assert loud.code == 3
+    assert "Traceback" in loud.err
