@@ -28,11 +28,11 @@ from snapcore.content.layout import (
 )
 from snapcore.content.types import IngestStatus
 from snapcore.errors import InvalidArgument, NotFound, SnapcoreError, Unavailable
+from snapcore.linux import boot_id
 from snapcore.locks import FileLock
 from snapcore.oci import Digest
 
 _TRIES: Final = 5
-_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
 
 class _Record(msgspec.Struct, frozen=True):
@@ -203,7 +203,7 @@ class Area:
         descriptor = os.open(data, flags, 0o600)
         try:
             size = os.fstat(descriptor).st_size
-            old, boot = _read(directory), _boot_id()
+            old, boot = _read(directory), boot_id()
             if old is not None and _resumable(old, size, total, expected, boot):
                 total, started = total or old.total, old.started
                 expected = expected or _digest(old.expected)
@@ -270,11 +270,6 @@ def _read(directory: str) -> _Record | None:
 
 def _digest(text: str) -> Digest | None:
     return Digest.parse(text) if text else None
-
-
-def _boot_id() -> str:
-    with open(_BOOT_ID, encoding="ascii") as file:
-        return file.read().strip()
 
 
 def _replace(directory: str, name: str, content: bytes) -> None:

@@ -98,8 +98,7 @@ class Blobs:
         try:
             yield
         finally:
-            os.unlink(lock.path)
-            lock.release()
+            lock.discard()
 
     def publish(self, data: str, digest: Digest) -> os.stat_result:
         """Move a file that is on disk to its blob's place, for good; under the change lock.

@@ -204,8 +204,7 @@ class ContentStore:
                 self._labels.delete(digest)
                 self._blobs.unlink(digest)
         finally:
-            os.unlink(lock.path)
-            lock.release()
+            lock.discard()
 
     def ingest(
         self,

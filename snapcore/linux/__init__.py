@@ -7,6 +7,8 @@ from snapcore.linux.files import filesystem_type as filesystem_type
 from snapcore.linux.files import openat2 as openat2
 from snapcore.linux.files import renameat2 as renameat2
 from snapcore.linux.files import syncfs as syncfs
+from snapcore.linux.identity import boot_id as boot_id
+from snapcore.linux.identity import mount_namespace as mount_namespace
 from snapcore.linux.mounts import MountAttr as MountAttr
 from snapcore.linux.mounts import MountFlag as MountFlag
 from snapcore.linux.mounts import UnmountFlag as UnmountFlag
