@@ -10,7 +10,6 @@ from typing import Final
 import pytest
 
 from snapcore import errors, labels
-from snapcore.config.keys import KEYS
 from snapcore.snapshots.hookspecs import ModuleSpec, SnapshotterSpec
 from snapcore.snapshots.types import Capability
 
@@ -90,8 +89,3 @@ def test_every_dependency_is_pinned() -> None:
 def test_no_lock_file_with_addresses_is_committed() -> None:
     text = (REPO / "constraints.txt").read_text()
     assert re.fullmatch(r"(?:[A-Za-z0-9_.-]+==[A-Za-z0-9_.+-]+\n)+", text)
-
-
-def test_every_config_key_is_documented() -> None:
-    text = (REPO / "docs/configuration.md").read_text()
-    assert [key for key in KEYS if f"| `{key}` |" not in text] == []
