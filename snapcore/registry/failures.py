@@ -138,7 +138,8 @@ def from_wire(error: Exception, url: str) -> SnapcoreError:
         return Unavailable(f"no such host: {where}")
     if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
         return ResourceExhausted(f"too many open files while connecting to {where}")
-    if isinstance(error, wire.ReadTimeoutError | wire.ConnectTimeoutError):
+    refused = isinstance(error, wire.NewConnectionError)
+    if isinstance(error, wire.TimeoutError) and not refused:
         return Transient(f"{where} did not answer in time")
     if isinstance(error, wire.ProxyError):
         return Transient(f"the proxy did not connect us to {where}: {_reason(cause)}")

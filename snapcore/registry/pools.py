@@ -26,6 +26,11 @@ class _Connection(HTTPConnection):
 class _TlsConnection(HTTPSConnection):
     """The same over TLS."""
 
+    def connect(self) -> None:
+        super().connect()
+        # Without verification only where the operator asked; urllib3 would warn at each request.
+        self.is_verified = True
+
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3's own
         register_socket(self.sock)
         return super().getresponse()

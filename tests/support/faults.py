@@ -26,12 +26,13 @@ Headers = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A request as it came in; header names are lower-case."""
+    """A request as it came in; header names are lower-case, `client` is its connection."""
 
     method: str
     path: str
     headers: Headers
     body: bytes = b""
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,8 @@ def _handler(server: HttpServer) -> type[BaseHTTPRequestHandler]:
             length = int(self.headers.get("Content-Length", "0"))
             body = self.rfile.read(length) if length else b""
             headers = {name.lower(): value for name, value in self.headers.items()}
-            self._send(server.answer(Seen(self.command, self.path, headers, body)))
+            client = str(self.client_address)
+            self._send(server.answer(Seen(self.command, self.path, headers, body, client)))
 
         do_HEAD = do_POST = do_GET  # noqa: N815 - the base class's names
 
