@@ -1,0 +1,93 @@
+"""The set-up script: it says what is missing, keeps services down, and knows when it is done."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+import pytest
+
+REPO: Final = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> ModuleType:
+    """Return the script as a module, with a checkout of its own below `tmp_path`."""
+    spec = importlib.util.spec_from_file_location("setup_script", REPO / "scripts/setup.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    (tmp_path / "plugins/mine").mkdir(parents=True)
+    for name in ("pyproject.toml", "plugins/mine/pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_text('[project]\nname = "x"\n')
+    values = {"REPO": tmp_path, "POLICY": tmp_path / "policy-rc.d", "SEARCH_PATH": str(tmp_path)}
+    for name, value in values.items():
+        setattr(module, name, value)
+    return module
+
+
+def test_it_names_each_missing_program_its_use_and_its_package(
+    setup: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = setup.missing_tools()
+    assert missing == list(setup.TOOLS)
+    setup.report(missing)
+    said = capsys.readouterr().err
+    for tool in setup.TOOLS:
+        assert tool.program in said
+        assert tool.purpose in said
+        assert tool.package in said.splitlines()[-1]
+
+
+def test_it_finds_programs_that_no_package_manager_knows(setup: ModuleType, tmp_path: Path) -> None:
+    program = tmp_path / "skopeo"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    assert "skopeo" not in [tool.program for tool in setup.missing_tools()]
+
+
+def test_new_services_do_not_start_and_the_policy_goes_again(setup: ModuleType) -> None:
+    with setup.services_kept_down(setup.TOOLS):
+        assert (
+            subprocess.run([setup.POLICY, "docker-registry", "start"], check=False).returncode
+            == 101
+        )
+    assert not setup.POLICY.exists()
+
+
+def test_the_administrators_policy_stays(setup: ModuleType) -> None:
+    setup.POLICY.write_text("mine")
+    with setup.services_kept_down(setup.TOOLS):
+        assert setup.POLICY.read_text() == "mine"
+    assert setup.POLICY.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "changed", ["pyproject.toml", "plugins/mine/pyproject.toml", "constraints.txt"]
+)
+def test_a_change_of_what_is_wanted_installs_again(
+    setup: ModuleType, tmp_path: Path, changed: str
+) -> None:
+    before = setup.fingerprint()
+    assert setup.fingerprint() == before
+    (tmp_path / changed).write_text("[project]\n# something else\n")
+    assert setup.fingerprint() != before
+
+
+def test_all_extras_of_a_distribution_are_wanted(setup: ModuleType, tmp_path: Path) -> None:
+    assert setup.extras(tmp_path) == ""
+    extras = "[project.optional-dependencies]\nservice = []\ndev = []\n"
+    (tmp_path / "pyproject.toml").write_text("[project]\n" + extras)
+    assert setup.extras(tmp_path) == "[dev,service]"
+
+
+def test_every_make_target_has_a_line_of_help() -> None:
+    text = subprocess.run(["make", "-C", REPO, "help"], capture_output=True, text=True, check=True)
+    targets = {line.split()[1] for line in text.stdout.splitlines() if line.startswith("make ")}
+    assert {"setup", "test", "test-long", "lint", "demo", "bench", "clean", "help"} <= targets
