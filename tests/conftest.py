@@ -1,65 +1,7 @@
-"""Fixtures that every room's tests share."""
+"""What all tests share; see `support.fixtures`."""
 
-from __future__ import annotations
-
-import os
-import resource
-import sys
-import threading
-from collections.abc import Iterator
-
-import pytest
-
-from snapcore.linux import Cap, MountFlag, Namespace, effective_capabilities, mount, unshare
-from snapcore.mount import mount_table
-
-
-def pytest_configure() -> None:
-    """Give each test process its own mounts: none outlives it, none is seen by its neighbour."""
-    if Cap.SYS_ADMIN in effective_capabilities():
-        unshare(Namespace.MOUNT)
-        mount("", "/", "", MountFlag.REC | MountFlag.PRIVATE, "")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_sessionfinish() -> None:
-    """Let pytest delete the very deep trees that tests make: it recurses, one open file a level."""
-    sys.setrecursionlimit(50_000)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs root where there is none, with the reason in the report."""
-    if Cap.SYS_ADMIN in effective_capabilities():
-        return
-    for item in items:
-        if item.get_closest_marker("needs_root"):
-            item.add_marker(pytest.mark.skip(reason="needs root: mounts, devices or foreign ids"))
-
-
-@pytest.fixture
-def census() -> Iterator[None]:
-    """Fail a test that leaves file descriptors, mounts, threads or children behind."""
-    before = _count()
-    yield
-    after = _count()
-    leaked = {name: after[name] - before[name] for name in after if after[name] > before[name]}
-    assert not leaked, f"left behind: {leaked}"
-
-
-def _count() -> dict[str, int]:
-    with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as children:
-        processes = len(children.read().split())
-    return {
-        "fds": len(os.listdir("/proc/self/fd")),
-        "mounts": sum(1 for _ in mount_table()),
-        "threads": sum(1 for t in threading.enumerate() if not t.daemon),
-        "processes": processes,
-    }
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """Async tests run on trio, as the library does."""
-    return "trio"
+from support.fixtures import anyio_backend as anyio_backend
+from support.fixtures import census as census
+from support.fixtures import pytest_collection_modifyitems as pytest_collection_modifyitems
+from support.fixtures import pytest_configure as pytest_configure
+from support.fixtures import pytest_sessionfinish as pytest_sessionfinish

@@ -1,0 +1,139 @@
+"""The overlay probe: what is tried, what is refused and why, and user namespaces."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from snapcore.errors import FailedPrecondition, InvalidArgument
+from snapcore.mount import Mount, temporary_mount
+from snapcore.oci.whiteout import WhiteoutStyle
+from snapcore.snapshots import Capability
+from snapcore_overlay import OverlaySnapshotter, find_form, probe
+
+pytestmark = pytest.mark.needs_root
+
+
+def test_probe_finds_the_privileged_form_and_leaves_nothing(tmp_path: Path, census: None) -> None:
+    found = probe(str(tmp_path / "not" / "there"))
+    assert found.usable, found.reason
+    assert Capability.REBASE in found.capabilities
+    assert Capability.READONLY_VIEW in found.capabilities
+    assert Capability.USERXATTR not in found.capabilities
+    assert "redirect_dir=nofollow" in found.details["options"]
+    assert os.listdir(tmp_path) == []
+
+
+def test_overlay_on_overlay_is_refused(tmp_path: Path, census: None) -> None:
+    for name in ("lower", "upper", "work"):
+        (tmp_path / name).mkdir()
+    options = tuple(
+        f"{option}={tmp_path / name}"
+        for option, name in (("lowerdir", "lower"), ("upperdir", "upper"), ("workdir", "work"))
+    )
+    with temporary_mount((Mount("overlay", "overlay", options=options),)) as root:
+        found = probe(os.path.join(root, "state"))
+        assert not found.usable
+        assert "is on overlayfs" in found.reason
+        with pytest.raises(FailedPrecondition, match="another filesystem"):
+            OverlaySnapshotter(os.path.join(root, "state"))
+
+
+@pytest.mark.parametrize("name", ["with,comma", "with:colon", "with\\backslash", "new\nline"])
+def test_roots_that_options_cannot_carry_are_refused(tmp_path: Path, name: str) -> None:
+    found = probe(str(tmp_path / name))
+    assert not found.usable
+    assert "choose another" in found.reason
+
+
+@pytest.mark.parametrize(
+    "option", ["lowerdir=/", "upperdir=/x", "redirect_dir=on", "metacopy=on", "userxattr"]
+)
+def test_options_that_are_ours_are_refused(tmp_path: Path, option: str) -> None:
+    with pytest.raises(InvalidArgument, match="set by the overlay snapshotter itself"):
+        find_form(str(tmp_path), (option,))
+
+
+@pytest.mark.parametrize("option", ["volatile", "fsync=volatile", "a,b", ""])
+def test_options_that_break_promises_or_the_list_are_refused(tmp_path: Path, option: str) -> None:
+    with pytest.raises(InvalidArgument, match="mount_options"):
+        find_form(str(tmp_path), (option,))
+
+
+def test_an_option_that_the_kernel_refuses_makes_it_unusable(tmp_path: Path, census: None) -> None:
+    found = probe(str(tmp_path), ("no_such_option=1",))
+    assert not found.usable
+    assert "no_such_option" in found.reason or "Invalid argument" in found.reason
+
+
+def test_without_the_right_to_mount_it_says_so(tmp_path: Path) -> None:
+    os.chmod(tmp_path, 0o777)
+    child = """
+import os, sys
+from snapcore_overlay import probe
+from snapcore.linux import keep_capabilities
+keep_capabilities(())
+found = probe(sys.argv[1])
+print(found.usable, found.reason)
+"""
+    command = [sys.executable, "-c", child, str(tmp_path)]
+    run = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert run.stdout.startswith("False overlay does not work here:"), run.stdout
+    assert "not permitted" in run.stdout
+
+
+_IN_NAMESPACE = """
+import os, sys
+from snapcore.conformance import ALL_CHECKS, Harness
+from snapcore.mount import temporary_mount
+from snapcore.snapshots import open_snapshotter
+
+root, work, *names = sys.argv[1:]
+with open_snapshotter("overlay", root) as snapshotter:
+    print(sorted(snapshotter.capabilities))
+    snapshotter.prepare("key", "")
+    print(snapshotter.target("key").whiteouts)
+    snapshotter.remove("key")
+for check in ALL_CHECKS:
+    if check.name in names:
+        place = os.path.join(work, check.name)
+        os.mkdir(place)
+        state = os.path.join(place, "root")
+        opened = []
+        def one():
+            opened.append(open_snapshotter("overlay", state))
+            return opened[-1]
+        check.function(Harness(one(), place, one))
+        for each in opened:
+            each.close()
+        print("passed", check.name)
+"""
+_CHECKS_IN_NAMESPACE = (
+    "stories",
+    "view_is_read_only",
+    "directory_removed_and_made_again",
+    "deleted_files_stay_deleted",
+    "rebased_layer_shows_its_parent",
+    "opaque_root_hides_what_is_below",
+    "128_layers",
+)
+
+
+def test_it_works_in_a_user_namespace(tmp_path: Path) -> None:
+    command = ["unshare", "--user", "--map-root-user", "--mount", sys.executable]
+    arguments = ["-c", _IN_NAMESPACE, str(tmp_path / "root"), str(tmp_path)]
+    run = subprocess.run(
+        [*command, *arguments, *_CHECKS_IN_NAMESPACE], check=False, capture_output=True, text=True
+    )
+    if "unshare failed" in run.stderr:
+        pytest.skip(f"no user namespaces here: {run.stderr.strip()}")
+    assert run.returncode == 0, run.stderr
+    lines = run.stdout.splitlines()
+    assert "userxattr" in lines[0]
+    assert lines[1] == WhiteoutStyle.OVERLAY_USER
+    passed = {line.removeprefix("passed ") for line in lines[2:]}
+    assert passed == set(_CHECKS_IN_NAMESPACE)
