@@ -7,12 +7,12 @@ and an author's own script can all run them.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from snapcore.errors import SnapcoreError
+from snapcore.linux import Cap, effective_capabilities
 from snapcore.mount import temporary_mount
 from snapcore.snapshots import Capability, Info, Labels, Mounts, Snapshotter
 
@@ -31,13 +31,11 @@ class Harness:
         snapshotter: the one to check.
         work: an empty directory of the check's own.
         open: opens one more instance on the same state.
-        privileged: whether this process is root: may give files away and make devices.
     """
 
     snapshotter: Snapshotter
     work: str
     open: Callable[[], Snapshotter]
-    privileged: bool = field(default_factory=lambda: os.geteuid() == 0)
 
     def reopen(self) -> Snapshotter:
         """Close the snapshotter and open the same state again."""
@@ -86,8 +84,8 @@ class Check:
         name: unique, stable, for reports and lists of expected failures.
         function: raises `CheckFailed` or whatever else goes wrong.
         needs: capabilities without which the check is left out.
-        mounts: mounts something: needs root or a user namespace.
-        privileged: needs root: foreign owners, devices, file capabilities.
+        mounts: mounts something: needs root, also that of a user namespace.
+        privileged: needs real root: foreign owners, devices.
     """
 
     name: str
@@ -101,8 +99,10 @@ class Check:
         lacking = sorted(self.needs - snapshotter.capabilities)
         if lacking:
             return f"{snapshotter.name} does not claim {', '.join(lacking)}"
-        if (self.mounts or self.privileged) and os.geteuid() != 0:
-            return "needs root"
+        if self.mounts and Cap.SYS_ADMIN not in effective_capabilities():
+            return "needs the privilege to mount"
+        if self.privileged and not _is_real_root():
+            return "needs root outside of any user namespace"
         return ""
 
 
@@ -179,6 +179,7 @@ def read(root: str, path: str) -> bytes:
         return stream.read()
 
 
-def scratch(harness: Harness) -> str:
-    """Return a new empty directory beside the mounts."""
-    return tempfile.mkdtemp(prefix="scratch-", dir=harness.work)
+def _is_real_root() -> bool:
+    with open("/proc/self/uid_map", encoding="ascii") as mapping:
+        everything = mapping.read().split() == ["0", "0", str(2**32 - 1)]
+    return everything and os.geteuid() == 0 and Cap.CHOWN in effective_capabilities()

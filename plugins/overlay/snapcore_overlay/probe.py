@@ -164,7 +164,7 @@ def _require_entry_types(directory: str) -> None:
 
 
 def _first_that_works(directory: str, mount_options: tuple[str, ...]) -> Form:
-    refusals: list[str] = []
+    refusals: dict[WhiteoutStyle, str] = {}
     indexed = any(option.startswith("index=") for option in mount_options)
     for style, sets in ((WhiteoutStyle.OVERLAY, _TRUSTED), (WhiteoutStyle.OVERLAY_USER, _USER)):
         for number, options in enumerate(sets):
@@ -177,11 +177,14 @@ def _first_that_works(directory: str, mount_options: tuple[str, ...]) -> Form:
                 try:
                     rename = _try(trial, style, wanted + extra)
                 except SnapcoreError as error:
-                    refusals.append(str(error))
+                    refusals.setdefault(style, str(error))
                 else:
                     return Form(style, wanted, rename)
-    # The first refusal is about the usual form; the others only follow from trying harder.
-    raise FailedPrecondition(f"overlay does not work here: {refusals[0]}")
+    # The first refusal of each form; the others only follow from trying harder.
+    raise FailedPrecondition(
+        f"overlay does not work here: {refusals[WhiteoutStyle.OVERLAY]}; and with userxattr:"
+        f" {refusals[WhiteoutStyle.OVERLAY_USER]}"
+    )
 
 
 def _try(trial: str, style: WhiteoutStyle, options: tuple[str, ...]) -> bool:
