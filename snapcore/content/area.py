@@ -173,13 +173,32 @@ class Area:
         return tuple(sorted((s for s in found if s is not None), key=lambda s: s.ref))
 
     def cleanup(self) -> int:
-        """Finish deletions that a crash interrupted; return how many. Safe at any time."""
-        directory = self._layout.ingests
+        """Finish deletions that a crash interrupted, and delete what nobody can resume.
+
+        Safe at any time.
+
+        Returns:
+            How many directories are gone.
+        """
         with os_errors("ingests"):
-            removed = [name for name in listing(directory) if is_removed(name)]
-            for name in removed:
-                _delete(os.path.join(directory, name))
-        return len(removed)
+            return sum(self._clean(name) for name in listing(self._layout.ingests))
+
+    def _clean(self, name: str) -> bool:
+        directory = os.path.join(self._layout.ingests, name)
+        if is_removed(name):
+            _delete(directory)
+            return True
+        if _status(directory) is not None:
+            return False
+        lock = FileLock(os.path.join(directory, "lock"))
+        with suppress(FileNotFoundError):
+            if lock.try_acquire():
+                try:
+                    self._remove(directory)
+                finally:
+                    lock.release()
+                return True
+        return False
 
     def _lock(self, ref: str, directory: str) -> FileLock:
         # A few tries: the directory may be renamed away between making it and locking in it.

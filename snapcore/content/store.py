@@ -264,7 +264,16 @@ class ContentStore:
         self._area.abort(ref)
 
     def cleanup(self) -> int:
-        """Finish what crashes interrupted; return how many deletions. Safe at any time."""
+        """Finish deletions and forget ingests that cannot be resumed, both left by crashes.
+
+        Safe at any time.
+
+        Returns:
+            How many directories are gone.
+
+        Raises:
+            PermissionDenied: the store was opened for reading only.
+        """
         self._check_writable()
         return self._area.cleanup()
 

@@ -67,6 +67,8 @@ def test_killed_writer_leaves_a_whole_blob_or_a_resumable_ingest(
         store = opened.store
         assert all(status.offset <= len(DATA) for status in store.statuses())
         resumed += any(status.offset for status in store.statuses())
+        store.cleanup()
+        assert len(list(tmp_path.glob("content/ingest/*"))) == len(store.statuses())
         if store.exists(DIGEST):
             check_blob(store, tmp_path)
         with suppress(AlreadyExists):
@@ -75,7 +77,6 @@ def test_killed_writer_leaves_a_whole_blob_or_a_resumable_ingest(
         store.delete(DIGEST)
         with suppress(NotFound):
             store.abort(REF)
-        store.cleanup()
         assert not os.listdir(tmp_path / "content/ingest")
         assert sorted(os.listdir(tmp_path / "lock")) == ["root"]
         assert not list(opened.labels.digests())

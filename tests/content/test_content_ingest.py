@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -271,6 +272,23 @@ def test_truncating_begins_again(store: ContentStore) -> None:
     with store.ingest("r") as ingest:
         ingest.truncate()
         assert ingest.offset == ingest.status.offset == 0
+        assert finish(ingest).digest == DIGEST
+
+
+def test_an_interrupted_commit_leaves_it_writable(store: ContentStore, tmp_path: Path) -> None:
+    leave(store)
+    (data,) = tmp_path.glob("content/ingest/*/data")
+    data.chmod(0o444)
+    with store.ingest("r") as ingest:
+        assert stat.S_IMODE(data.stat().st_mode) == 0o600
+        finish(ingest)
+
+
+def test_cleanup_leaves_a_writer_alone(store: ContentStore, tmp_path: Path) -> None:
+    with store.ingest("r") as ingest:
+        (record,) = tmp_path.glob("content/ingest/*/record")
+        record.unlink()
+        assert store.cleanup() == 0
         assert finish(ingest).digest == DIGEST
 
 

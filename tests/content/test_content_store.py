@@ -231,7 +231,8 @@ def test_cleanup_finishes_deletions(store: ContentStore, tmp_path: Path) -> None
         path.parent for path in tmp_path.glob("content/ingest/*/ref") if path.read_text() == "gone"
     )
     gone.rename(gone.parent / f"rm-{gone.name}-1")
+    (tmp_path / "content/ingest/begun").mkdir()
     assert [status.ref for status in store.statuses()] == ["kept"]
-    assert store.cleanup() == 1
+    assert store.cleanup() == 2
     assert len(os.listdir(tmp_path / "content/ingest")) == 1
     assert store.cleanup() == 0
