@@ -221,7 +221,11 @@ def _lock_at_version(path: str, migrations: Sequence[str], lock: FileLock) -> No
     deadline = time.monotonic() + _BUSY_SECONDS
     while True:
         if lock.try_acquire(shared=True):
-            version = schema_version(path) if os.path.exists(path) else 0
+            try:
+                version = schema_version(path) if os.path.exists(path) else 0
+            except BaseException:
+                lock.release()
+                raise
             if version == newest:
                 return
             lock.release()
