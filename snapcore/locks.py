@@ -1,7 +1,7 @@
 """Lock files: who may, who waits, and whether an owner is still alive.
 
-All locks are flock(2) on files that are never deleted while they matter, so that any number of
-processes can share one root and the kernel frees what a dead process held.
+All locks are flock(2) on files, so that any number of processes can share one root and the
+kernel frees what a dead process held. A file is deleted only by who holds its lock.
 
 Order, to be deadlock-free: chain locks bottom-up, inside a layer by snapshotter name; a holder
 of a blob lock never waits for a chain lock.
@@ -78,6 +78,15 @@ class FileLock:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def discard(self) -> None:
+        """Delete the lock file and give the lock back; whoever waits makes a new file.
+
+        Safe because `try_acquire` checks that the file it locked still has its name.
+        """
+        if self._descriptor >= 0:
+            os.unlink(self.path)
+            self.release()
 
     def fileno(self) -> int:
         """Return the held descriptor, for passing to a process that shares the lock."""
