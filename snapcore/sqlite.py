@@ -256,7 +256,7 @@ def _migrate(path: str, migrations: Sequence[str]) -> None:
             _back_up(connection, f"{path}.v{version}.bak")
         for number, script in enumerate(migrations[version:], version + 1):
             with _transaction(connection, "BEGIN IMMEDIATE"):
-                connection.execute(script)
+                _run(connection, script)
                 connection.execute(f"PRAGMA user_version = {number}")
     finally:
         connection.close()
@@ -304,12 +304,17 @@ def _connect(path: str, read_only: bool, immutable: bool) -> apsw.Connection:
     try:
         connection.set_busy_timeout(int(_BUSY_SECONDS * 1000))
         if not read_only:
-            connection.execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF")
+            _run(connection, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
+        _run(connection, "PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _run(connection: apsw.Connection, script: str) -> None:
+    """Run all statements of a script; `execute` alone stops at the first that gives a row."""
+    connection.execute(script).fetchall()
 
 
 @contextmanager

@@ -130,6 +130,12 @@ def test_a_migration_keeps_rows_and_a_backup(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.partial"))
 
 
+def test_a_migration_may_give_rows(tmp_path: Path) -> None:
+    database = opened(tmp_path, ("SELECT 1; SELECT 2;" + ONE[0],))
+    insert(database, 1)
+    database.close()
+
+
 def test_a_failing_migration_changes_nothing(tmp_path: Path) -> None:
     opened(tmp_path).close()
     with pytest.raises(apsw.SQLError):
