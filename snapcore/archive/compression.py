@@ -65,7 +65,7 @@ class ByteStream:
         self._blocks = self._open(head)
 
     def __iter__(self) -> Iterator[bytes]:
-        """Yield blocks of roughly 128 KiB to 512 KiB, none of them empty.
+        """Yield blocks of roughly 128 KiB to 384 KiB, none of them empty.
 
         Raises:
             RefusedInput: damaged, cut or past a budget.

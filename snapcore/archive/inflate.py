@@ -16,7 +16,7 @@ from snapcore.archive.types import Limits
 from snapcore.errors import RefusedInput
 
 MAGIC: Final = b"\x1f\x8b"
-BLOCK_SIZE: Final = 512 * 1024
+BLOCK_SIZE: Final = 256 * 1024
 """Most bytes that one step puts out."""
 _FIRST_FEED: Final = 4096
 _RESERVED_FLAGS: Final = 0xE0

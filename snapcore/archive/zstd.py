@@ -17,7 +17,7 @@ from snapcore.archive.types import Limits
 from snapcore.errors import RefusedInput
 
 MAGIC: Final = b"\x28\xb5\x2f\xfd"
-BLOCK_SIZE: Final = 512 * 1024
+BLOCK_SIZE: Final = 256 * 1024
 """Most bytes that one step puts out."""
 _SKIPPABLE: Final = b"\x2a\x4d\x18"
 _CHECKSUM_SIZE: Final = 4
