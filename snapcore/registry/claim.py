@@ -42,7 +42,7 @@ class Claim:
         self._lock: Final = lock
 
     def close(self) -> None:
-        """Let others have the blob; an uncommitted ingest is kept for them to resume."""
+        """Let others have the blob; an uncommitted ingest is kept. May be called again."""
         try:
             self.ingest.close()
         finally:
@@ -131,13 +131,10 @@ class Shelf:
             return self.found(descriptor)
 
     def write(self, descriptor: Descriptor, claim: Claim, data: bytes) -> ContentInfo:
-        """Commit bytes that are in memory already; ends the claim; errors as `commit`."""
-        try:
-            claim.ingest.truncate()
-            claim.ingest.write(data)
-            return self.commit(descriptor, claim)
-        finally:
-            claim.close()
+        """Commit bytes that are in memory already; errors as `commit`."""
+        claim.ingest.truncate()
+        claim.ingest.write(data)
+        return self.commit(descriptor, claim)
 
 
 def _try_lock(lock: FileLock, descriptor: Descriptor) -> bool:

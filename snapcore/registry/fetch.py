@@ -79,7 +79,10 @@ class Fetcher:
         claim = await self._claim(descriptor)
         if isinstance(claim, ContentInfo):
             return claim
-        return await run_blocking(partial(self._shelf.write, descriptor, claim, data))
+        try:
+            return await run_blocking(partial(self._shelf.write, descriptor, claim, data))
+        finally:
+            claim.close()
 
     async def request(self, work: Callable[[], _T]) -> _T:
         """Run one blocking request in a thread, again as the policy says."""

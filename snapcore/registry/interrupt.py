@@ -8,11 +8,11 @@ half-written state is ever left to a thread nobody watches.
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, TypeVar
 
 import outcome
@@ -50,7 +50,7 @@ class Interrupt:
     def _shut_down(self) -> None:
         if self._socket is not None:
             # The plain method: a TLS socket's own one drops its state under the reader's feet.
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
@@ -83,8 +83,12 @@ async def run_blocking(work: Callable[[], _T], limiter: trio.CapacityLimiter | N
         work: blocking code; its sockets are shut down when this task is cancelled.
         limiter: counts the threads that may run at the same time; None for trio's default.
 
+    Returns:
+        What `work` returned, even if the task was cancelled meanwhile.
+
     Raises:
-        trio.Cancelled: the task was cancelled; the thread has ended.
+        trio.Cancelled: the task was cancelled before the thread began, or `work` failed after
+            it; the thread has ended.
     """
     interrupt = Interrupt()
 
@@ -112,7 +116,8 @@ async def _in_thread(call: Callable[[], _T], limiter: trio.CapacityLimiter | Non
 
 
 async def _stop_when_cancelled(interrupt: Interrupt) -> None:
-    try:
+    # Swallowed on purpose: the worker's result must not be lost, as it may own locks and files.
+    # The caller's next checkpoint raises the cancel again.
+    with suppress(trio.Cancelled):
         await trio.sleep_forever()
-    finally:
-        interrupt.stop()
+    interrupt.stop()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import stamina
 
@@ -12,6 +13,7 @@ from snapcore.errors import Unavailable
 from snapcore.registry.failures import Transient
 
 _T = TypeVar("_T")
+_LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +60,5 @@ class RetryPolicy:
 def _wait(error: Exception) -> bool | float:
     if not isinstance(error, Transient):
         return False
+    _LOG.info("%s", error)
     return True if error.retry_after is None else error.retry_after
