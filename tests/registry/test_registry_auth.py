@@ -281,6 +281,7 @@ def test_answers_of_a_token_server(
         with pytest.raises(kind) as refused:
             ask(Authorizer(transport), server)
         assert "s3cret" not in f"{refused.value} {refused.value.__cause__}"
+        assert "token from" in str(refused.value)
         if isinstance(refused.value, Transient):
             assert refused.value.retry_after == 9
 

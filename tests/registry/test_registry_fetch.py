@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -272,14 +274,18 @@ async def test_a_silent_registry_is_unavailable(store: ContentStore, census: Non
 
 
 async def test_a_trickling_registry_is_unavailable(store: ContentStore) -> None:
-    trickle = Timeouts(window=0, min_rate=float("inf"))
+    """However often it is asked again: trickling forward is not progress."""
+    seconds = itertools.count()
+    trickle = Timeouts(window=2.5, min_rate=float("inf"))
     with (
         FakeRegistry() as registry,
-        opened(store, timeouts=trickle, policy=RetryPolicy(attempts=1)) as client,
+        opened(store, timeouts=trickle, clock=lambda: next(seconds)) as client,
     ):
-        descriptor = layer(registry)
+        descriptor = layer(registry, bytes(4 << 20))
         with pytest.raises(Unavailable, match="bytes/s"):
             await client.fetch(descriptor, reference(registry))
+        assert len(registry.requests("/blobs/")) == PATIENCE.attempts
+        assert 0 < store.status(ingest_ref(descriptor)).offset < 4 << 20
 
 
 async def test_an_encoded_body_is_refused(store: ContentStore) -> None:
@@ -346,7 +352,9 @@ async def test_one_download_however_many_ask(tmp_path: Path, census: None) -> No
         async def ask(number: int) -> None:
             nonlocal done
             client = one if number % 2 else two
-            await client.fetch(descriptor, reference(registry))
+            # Two names for one digest: the blob is what is locked, not what it is called.
+            kind = OCI_LAYER if number % 3 else OCI_CONFIG
+            await client.fetch(replace(descriptor, media_type=kind), reference(registry))
             done += 1
 
         async with trio.open_nursery() as nursery:
@@ -382,27 +390,27 @@ async def test_the_next_one_takes_over_when_a_download_fails(store: ContentStore
 
 
 async def test_requests_at_the_same_time_are_limited(store: ContentStore) -> None:
-    lock, busy, most = threading.Lock(), 0, 0
-    gate = threading.Barrier(4, timeout=10)
+    release = threading.Event()
 
-    def count(_: Seen, reply: Reply) -> Reply:
-        nonlocal busy, most
-        with lock:
-            busy += 1
-            most = max(most, busy)
-        # Four must be here together; a fifth would break the count, a limit of three hang.
-        gate.wait()
-        with lock:
-            busy -= 1
+    def hold(_: Seen, reply: Reply) -> Reply:
+        release.wait()
         return reply
 
-    with FakeRegistry() as registry, opened(store) as client:
+    with FakeRegistry() as registry, opened(store) as client, trio.fail_after(30):
         descriptors = [layer(registry, bytes([n]) * 10) for n in range(8)]
-        registry.spoil("/blobs/", *[count] * 8)
+        registry.spoil("/blobs/", *[hold] * 8)
         async with trio.open_nursery() as nursery:
             for descriptor in descriptors:
                 nursery.start_soon(client.fetch, descriptor, reference(registry))
-    assert most == 4
+            while len(registry.requests("/blobs/")) < 4:
+                await trio.sleep(0)
+            limiter = client._limiters[registry.host]
+            # The other four have got as far as they may.
+            while limiter.statistics().tasks_waiting < 4:
+                await trio.sleep(0)
+            assert len(registry.requests("/blobs/")) == 4
+            release.set()
+        assert len(list(store.walk())) == 8
 
 
 async def test_a_cancel_ends_a_silent_download_at_once(store: ContentStore, census: None) -> None:

@@ -92,7 +92,9 @@ async def test_a_moved_tag_is_seen(store: ContentStore) -> None:
         without("Content-Type"),
     ],
 )
-async def test_a_poor_head_is_made_up_for_by_get(store: ContentStore, fault: Fault) -> None:
+async def test_a_poor_head_is_made_up_for_by_get(
+    store: ContentStore, fault: Fault, census: None
+) -> None:
     with FakeRegistry() as registry, opened(store) as client:
         expected = registry.add_manifest(INDEX, OCI_INDEX)
         registry.spoil(HEAD, fault)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -30,13 +31,14 @@ def opened(
     *,
     timeouts: Timeouts | None = None,
     policy: RetryPolicy = PATIENCE,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[RegistryClient]:
     """Open a client and close it."""
     client = RegistryClient(
         store,
         hosts=DefaultHosts(plain_http=True),
         credentials=credentials,
-        transport=Transport(timeouts=timeouts),
+        transport=Transport(timeouts=timeouts, clock=clock),
         policy=policy,
     )
     try:
