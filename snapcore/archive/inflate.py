@@ -77,8 +77,7 @@ class ZlibInflater:
             zlib.error: the member is damaged.
         """
         out = self._inner.decompress(self._inner.unconsumed_tail or data, max_length)
-        # zlib may hold output back although it took all its input.
-        self._full = bool(self._inner.unconsumed_tail) or len(out) == max_length
+        self._full = bool(self._inner.unconsumed_tail)
         return out
 
 

@@ -65,7 +65,7 @@ def records(body: bytes, refuse: Callable[[str], RefusedInput]) -> list[tuple[by
             raise refuse(f"a PAX record has no length at byte {at} of its block")
         stop = at + int(match[1])
         start = match.end()
-        if stop > end or stop <= start or body[stop - 1] != 0x0A:
+        if stop > end or body[stop - 1] != 0x0A:
             raise refuse(f"the length {match[1]!r} of a PAX record does not fit")
         key, equals, value = body[start : stop - 1].partition(b"=")
         if not equals or not key or b"\0" in key:

@@ -20,7 +20,7 @@ from typing import Final, Self
 from snapcore.archive.blocks import BlockReader
 from snapcore.archive.compression import ByteStream, open_stream
 from snapcore.archive.types import Limits
-from snapcore.errors import FailedPrecondition
+from snapcore.errors import FailedPrecondition, from_os_error
 from snapcore.oci import Digest
 from snapcore.oci.digest import new_hasher
 
@@ -110,6 +110,7 @@ class LayerStream(BlockReader):
 
         Raises:
             InvalidArgument: an algorithm is not registered.
+            ResourceExhausted: no descriptor is left.
         """
         super().__init__(self._take)
         self._limits = limits
@@ -122,7 +123,7 @@ class LayerStream(BlockReader):
         self._stream: ByteStream | None = None
         self._parsing = _Channel()
         self._hashing = _Channel()
-        self._interrupt = os.eventfd(0, os.EFD_CLOEXEC)
+        self._interrupt = _eventfd()
         self._closed = False
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="layer")
         self._inflated: Future[ByteStream] = self._threads.submit(self._inflate)
@@ -204,3 +205,10 @@ class LayerStream(BlockReader):
                 self._hasher.update(block)
         finally:
             self._hashing.close(discard=True)
+
+
+def _eventfd() -> int:
+    try:
+        return os.eventfd(0, os.EFD_CLOEXEC)
+    except OSError as error:
+        raise from_os_error(error, "starting to read a layer") from error

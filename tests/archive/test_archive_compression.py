@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from support import tars
 
 from snapcore.archive import ByteStream, Compression, Limits, open_stream
-from snapcore.archive.blob import Blob
+from snapcore.archive.blob import READ_SIZE, Blob
 from snapcore.archive.inflate import Inflater, ZlibInflater, fastest_inflater, gunzip
 from snapcore.errors import FailedPrecondition, InvalidArgument, RefusedInput
 
@@ -88,6 +88,47 @@ def test_several_members_and_frames(pack: Callable[[bytes], bytes], body: bytes)
 def test_many_small_members(new_inflater: Callable[[], Inflater]) -> None:
     pieces = [b"%d" % number * (number % 50) for number in range(3000)]
     assert inflated(b"".join(map(tars.gzipped, pieces)), new_inflater) == b"".join(pieces)
+
+
+class _LateEnd(ZlibInflater):
+    """Sees a member's end only when it is fed once more, as a decoder may that reads ahead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._late = b""
+        self._told = False
+
+    @property
+    def eof(self) -> bool:
+        return self._told
+
+    @property
+    def unused_data(self) -> bytes:
+        return super().unused_data + self._late
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        if super().eof:
+            self._late, self._told = data, True
+            return b""
+        return super().decompress(data, max_length)
+
+
+def test_a_decoder_may_give_back_bytes_of_an_earlier_read() -> None:
+    bodies = [NOISE[: READ_SIZE - size] for size in range(25, 60)]
+    packed = [gzip.compress(body, 0, mtime=0) for body in bodies]
+    number = next(n for n, blob in enumerate(packed) if len(blob) == READ_SIZE - 5)
+    blob = packed[number] + tars.gzipped(b"second")
+    descriptor = os.memfd_create("blob")
+    got: list[bytes] = []
+    try:
+        os.write(descriptor, blob)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        # Nothing follows the last bytes, so this decoder never gets to say that it saw the end.
+        with pytest.raises(RefusedInput, match="member 2 is cut off"):
+            got.extend(gunzip(Blob(descriptor), b"", Limits(), _LateEnd))
+    finally:
+        os.close(descriptor)
+    assert b"".join(got) == bodies[number] + b"second"
 
 
 @INFLATERS
@@ -188,6 +229,11 @@ def test_zstd_window_of_a_single_segment_is_capped() -> None:
     blob = tars.zstandarded(NOISE)
     with pytest.raises(RefusedInput, match=f"window of {len(NOISE)}"):
         unpacked(blob, Limits(window=len(NOISE) - 1))
+
+
+def test_zstd_sizes_of_two_bytes_count_from_256() -> None:
+    with pytest.raises(RefusedInput, match="window of 1000 bytes"):
+        unpacked(tars.zstandarded(NOISE[:1000]), Limits(window=999))
 
 
 def test_zstd_dictionaries_are_refused() -> None:

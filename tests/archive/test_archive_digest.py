@@ -62,6 +62,23 @@ def test_listing_is_pinned_and_the_digest_is_its_sha256(tmp_path: Path) -> None:
     assert (found.entries, found.size) == (7, 4)
 
 
+def test_size_counts_each_inode_once(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"data")
+    (tmp_path / "b").hardlink_to(tmp_path / "a")
+    assert tree_digest(str(tmp_path)).size == 4
+
+
+def test_a_directory_that_moves_is_noticed(tmp_path: Path) -> None:
+    root = build(tmp_path / "root")
+    listing = tree_listing(str(root))
+    while not next(listing).startswith("a/file "):
+        pass
+    (tmp_path / "elsewhere").mkdir()
+    (root / "a").rename(tmp_path / "elsewhere" / "a")
+    with pytest.raises(FailedPrecondition, match="moved"):
+        list(listing)
+
+
 def test_equal_trees_have_equal_digests(tmp_path: Path) -> None:
     one, other = build(tmp_path / "one"), build(tmp_path / "other")
     (other / "a" / "file").read_bytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,7 @@ import pytest
 from support import tars
 
 from snapcore.archive import LayerStream, Limits, TarReader
+from snapcore.archive.pipeline import _Channel
 from snapcore.errors import FailedPrecondition, InvalidArgument, RefusedInput
 
 pytestmark = pytest.mark.usefixtures("census")
@@ -78,7 +80,7 @@ def test_a_failing_hash_does_not_look_like_the_end(monkeypatch: pytest.MonkeyPat
     with blob(ARCHIVE) as descriptor:
         monkeypatch.setattr("snapcore.archive.pipeline.new_hasher", lambda _: Failing())
         with LayerStream(descriptor, Limits()) as stream, pytest.raises(MemoryError):
-            stream.finish()
+            list(stream.views(len(ARCHIVE) + 1))
 
 
 def test_leaving_early_ends_the_threads() -> None:
@@ -131,11 +133,22 @@ def test_progress_ends_at_the_blob_size() -> None:
     assert seen[-1] == len(packed)
 
 
-def test_reads_ahead_no_further_than_the_channels_hold() -> None:
-    with blob(bytes(20_000_000)) as descriptor:
-        with LayerStream(descriptor, Limits()) as stream:
-            assert stream.read(1) == b"\0"
-        assert os.lseek(descriptor, 0, os.SEEK_CUR) <= 2_000_000
+class _Full(Exception):
+    """Raised where the channel would wait."""
+
+
+def test_a_channel_waits_once_it_holds_eight_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wait(condition: threading.Condition, timeout: float | None = None) -> bool:
+        raise _Full
+
+    monkeypatch.setattr(threading.Condition, "wait", wait)
+    channel = _Channel()
+    for _ in range(8):
+        assert channel.put(b"block")
+    with pytest.raises(_Full):
+        channel.put(b"block")
+    assert channel.get() == b"block"
+    assert channel.put(b"block")
 
 
 def test_a_budget_surfaces_in_the_caller() -> None:

@@ -86,10 +86,23 @@ def test_names_become_components(name: bytes, path: tuple[bytes, ...]) -> None:
 
 
 def test_siblings_after_odd_parents_keep_their_parents() -> None:
-    names = (b"./a//b", b"./a//c", b"a/d", b"/e", b"/f", b"g", b"./h", b"./.", b".", b"./i")
+    names = (
+        b"./a//b",
+        b"./a//c",
+        b"a/d",
+        b"/e",
+        b"/f",
+        b"g",
+        b"./h",
+        b"./.",
+        b".",
+        b"./i",
+        b"j/.",
+        b"j/k",
+    )
     data = tars.tar(*[tars.header(name, type=b"5") for name in names])
     assert [b"/".join(entry.path) for entry in entries(data)] == [
-        b"a/b", b"a/c", b"a/d", b"e", b"f", b"g", b"h", b"", b"", b"i",
+        b"a/b", b"a/c", b"a/d", b"e", b"f", b"g", b"h", b"", b"", b"i", b"j", b"j/k",
     ]  # fmt: skip
 
 
@@ -134,6 +147,10 @@ def test_every_type() -> None:
     assert (character.major, character.minor) == (1, 3)
     assert (block.major, block.minor) == (4095, 2**20 - 1)
     assert [entry.offset for entry in found[:3]] == [0, 1024, 1536]
+
+
+def test_block_device_0_0_is_only_a_device() -> None:
+    assert only(tars.device(b"b", 0, 0, block=True)).type is EntryType.BLOCK
 
 
 def test_file_type_bits_of_the_mode_are_dropped() -> None:
@@ -248,6 +265,19 @@ def test_cut_payload_is_refused_by_either_way(tmp_path: Path) -> None:
     next(source)
     with pytest.raises(RefusedInput, match="cut off"):
         list(source.payload())
+
+
+def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = os.urandom(5000)
+    whole_write = os.write
+    source = reader(tars.tar(tars.file(b"f", data)))
+    next(source)
+    with (tmp_path / "out").open("w+b") as out:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", lambda fd, view: whole_write(fd, view[:700]))
+            source.copy_payload(out.fileno())
+        out.seek(0)
+        assert out.read() == data
 
 
 def _expected(data: bytes) -> Iterator[tuple[object, ...]]:

@@ -49,6 +49,9 @@ HOSTILE: Final[Mapping[str, Hostile]] = {
         tar(file(b"a/b"), pax([(b"path", b"a/" + b"c" * 256)]), header()), "255"
     ),
     "path-4096": Hostile(_named(b"/".join([b"c" * 99] * 41)), "4095"),
+    "path-4096-sibling": Hostile(
+        tar(file(b"d/" * 1999 + b"f"), file(b"d/" * 1999 + b"f" * 98)), "4095"
+    ),
     "depth": Hostile(_named(b"d/" * 2048 + b"f"), "2048 components"),
     "root-file": Hostile(tar(header(b".")), "root"),
     "root-symlink": Hostile(tar(tars.symlink(b"./", b"etc")), "root"),
@@ -160,6 +163,9 @@ HOSTILE: Final[Mapping[str, Hostile]] = {
     "long-name-then-end": Hostile(tar(long_name(b"a")), "long-name header"),
     "long-name-empty": Hostile(tar(long_name(b""), header()), "empty"),
     "long-name-and-pax": Hostile(tar(long_name(b"a"), pax([(b"path", b"b")]), header()), "both"),
+    "long-link-and-pax": Hostile(
+        tar(long_name(b"a", type=b"K"), pax([(b"linkpath", b"b")]), header(type=b"2")), "both"
+    ),
     "long-link-stray": Hostile(tar(long_name(b"a", type=b"K"), header()), "no link"),
     "long-name-huge": Hostile(tar(header(type=b"L", size=2**40)), "1048576"),
     "gnu-prefix": Hostile(tar(header(magic=GNU, prefix=b"usr/share/x")), "malformed number"),
