@@ -27,6 +27,7 @@ THING = record_fields(
         "name~=56",
         "name~=/^sha256:(aa|bb)$/",
         "name~=|^sha256:..$|",
+        r"name~=|^x\|aa$|",
         r'name~="^sha256:\\w+$"',
         r"name~=/\w+:aa/",
         r'labels."a.b/c"~=|"hi"|',

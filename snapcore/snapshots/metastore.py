@@ -19,12 +19,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Final
 
 from snapcore.errors import (
     FailedPrecondition,
     InvalidArgument,
     NotFound,
+    Unavailable,
     from_os_error,
 )
 from snapcore.filters import compile_filters
@@ -44,6 +46,8 @@ from snapcore.snapshots.schema import MIGRATIONS
 from snapcore.snapshots.token import instance_token
 from snapcore.snapshots.types import Info, Kind, Labels, Page, State, Usage
 from snapcore.sqlite import open_database
+
+_OWNER_TRIES: Final = 5
 
 
 class MetaStore:
@@ -323,11 +327,19 @@ class MetaStore:
             if not self._open:
                 raise FailedPrecondition(f"snapshot root {self.root!r} is closed")
             if self._owner is None:
-                try:
-                    self._owner = Owner(self.root)
-                except OSError as error:
-                    raise from_os_error(error, f"snapshot root {self.root!r}") from error
+                self._owner = _new_owner(self.root)
             return self._owner.id
+
+
+def _new_owner(root: str) -> Owner:
+    for _ in range(_OWNER_TRIES):
+        # Unavailable: a cleanup found the new file before it was locked, and removes it.
+        with suppress(Unavailable):
+            try:
+                return Owner(root)
+            except OSError as error:
+                raise from_os_error(error, f"snapshot root {root!r}") from error
+    raise Unavailable(f"snapshot root {root!r}: no owner file could be made; try again")
 
 
 def _make_private(root: str) -> None:

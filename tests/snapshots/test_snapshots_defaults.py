@@ -63,6 +63,21 @@ def test_flush_makes_durable_what_was_committed_before(tmp_path: Path, census: N
     store.close()
 
 
+def test_what_is_committed_during_the_sync_stays_pending(
+    tmp_path: Path, census: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MetaStore(str(tmp_path))
+    store.record(store.reserve(Kind.ACTIVE, "k", "", {}))
+
+    def sync(descriptor: int) -> None:
+        store.commit(store.check_commit("n", "k"), {}, Usage())
+
+    monkeypatch.setattr(flush, "syncfs", sync)
+    assert flush_store(store).made_durable == 0
+    assert store.stat("n").state is State.PENDING
+    store.close()
+
+
 def test_a_failed_sync_is_data_loss_and_marks_nothing(
     tmp_path: Path, census: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import sqlite3
@@ -15,8 +16,11 @@ from snapcore.errors import (
     FailedPrecondition,
     InvalidArgument,
     NotFound,
+    PermissionDenied,
     SnapcoreError,
 )
+from snapcore.locks import FileLock
+from snapcore.mount import Mount, mount_all, unmount
 from snapcore.snapshots.metastore import MetaStore
 from snapcore.snapshots.schema import MIGRATIONS
 from snapcore.snapshots.token import instance_token
@@ -412,6 +416,39 @@ def test_records_outlive_the_process(tmp_path: Path) -> None:
     again = MetaStore(str(tmp_path))
     assert names(again) == ["a"]
     again.close()
+
+
+def test_an_owner_file_that_a_cleanup_snatched_is_made_anew(
+    store: MetaStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acquire = FileLock.try_acquire
+    failures = [False, False]
+
+    def contended(lock: FileLock, *, shared: bool = False) -> bool:
+        return failures.pop() if failures else acquire(lock, shared=shared)
+
+    monkeypatch.setattr(FileLock, "try_acquire", contended)
+    create(store, "k")
+    assert not failures
+    assert names(store) == ["k"]
+
+
+@pytest.mark.needs_root
+def test_a_root_that_cannot_be_written_is_read(tmp_path: Path, census: None) -> None:
+    root, seen = tmp_path / "root", tmp_path / "seen"
+    seen.mkdir()
+    with contextlib.closing(MetaStore(str(root))) as store:
+        committed(store, "base")
+    mount_all([Mount("bind", str(root), options=("bind", "ro"))], str(seen))
+    try:
+        with contextlib.closing(MetaStore(str(seen))) as store:
+            assert names(store) == ["base"]
+            with pytest.raises(SnapcoreError):
+                store.reserve(Kind.ACTIVE, "k", "", {})
+            with pytest.raises(PermissionDenied):
+                store.remove("base")
+    finally:
+        unmount(str(seen))
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:

@@ -97,6 +97,28 @@ def test_usage_survives_moves_and_removals(tmp_path: Path, census: None) -> None
     assert usage.inodes == 6
 
 
+def test_removal_touches_nothing_that_came_meanwhile(
+    tmp_path: Path, directory: int, census: None
+) -> None:
+    top = tmp_path / "top"
+    (top / "a" / "b" / "c").mkdir(parents=True)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+
+    def move() -> None:
+        # The walk is inside "c" by then, and cannot get back to "b".
+        inside = [os.readlink(f"/proc/self/fd/{fd}") for fd in descriptors()]
+        if any(path.endswith("/b/c") for path in inside):
+            os.rename(top / "a" / "b" / "c", outside / "c")
+            os.rmdir(top / "a" / "b")
+            (top / "a" / "c").mkdir()
+
+    with pytest.raises(OSError, match="not empty"):
+        remove_tree(directory, "top", move)
+    assert (top / "a" / "c").exists()
+    assert (outside / "c").exists()
+
+
 def descriptors() -> list[str]:
     return [n for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}")]
 
