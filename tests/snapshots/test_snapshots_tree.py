@@ -119,6 +119,27 @@ def test_removal_touches_nothing_that_came_meanwhile(
     assert (outside / "c").exists()
 
 
+def test_a_directory_that_becomes_a_symlink_is_not_entered(
+    tmp_path: Path, directory: int, census: None
+) -> None:
+    (tmp_path / "top" / "a").mkdir(parents=True)
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").touch()
+
+    def swap() -> None:
+        # The walk has listed "top" and is about to open "a".
+        if not (tmp_path / "top" / "a").is_symlink():
+            os.rmdir(tmp_path / "top" / "a")
+            os.symlink(tmp_path / "kept", tmp_path / "top" / "a")
+
+    with pytest.raises(OSError, match="not empty"):
+        remove_tree(directory, "top", swap)
+    assert (tmp_path / "kept" / "file").exists()
+    remove_tree(directory, "top", no_checkpoint)
+    assert (tmp_path / "kept" / "file").exists()
+    assert os.listdir(tmp_path) == ["kept"]
+
+
 def descriptors() -> list[str]:
     return [n for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}")]
 
