@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import sys
@@ -41,22 +42,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def census() -> Iterator[None]:
     """Fail a test that leaves file descriptors, mounts, threads or children behind."""
-    before = _count()
+    before = _seen()
     yield
-    after = _count()
-    leaked = {name: after[name] - before[name] for name in after if after[name] > before[name]}
+    after = _seen()
+    leaked = {
+        kind: sorted(after[kind] - before[kind])
+        for kind in after
+        if len(after[kind]) > len(before[kind])
+    }
     assert not leaked, f"left behind: {leaked}"
 
 
-def _count() -> dict[str, int]:
+def _seen() -> dict[str, set[str]]:
     with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as children:
-        processes = len(children.read().split())
+        processes = set(children.read().split())
     return {
-        "fds": len(os.listdir("/proc/self/fd")),
-        "mounts": sum(1 for _ in mount_table()),
-        "threads": sum(1 for t in threading.enumerate() if not t.daemon),
+        "fds": set(_descriptors()),
+        "mounts": {f"{entry.id} {entry.target}" for entry in mount_table()},
+        "threads": {t.name for t in threading.enumerate() if not t.daemon},
         "processes": processes,
     }
+
+
+def _descriptors() -> Iterator[str]:
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            yield f"{name} {os.readlink(f'/proc/self/fd/{name}')}"
 
 
 @pytest.fixture
