@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -130,6 +130,29 @@ class LayerResult:
     entries: int
     size: int
     skipped: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyPolicy:
+    """What happens to what needs privilege.
+
+    Attributes:
+        ids: keep owners as the layer says, or squash them all to who applies it (owners changed
+            so are counted, and file capabilities are left out).
+        devices: make device nodes, or skip and count them.
+    """
+
+    ids: Literal["keep", "squash"] = "keep"
+    devices: Literal["keep", "skip"] = "keep"
+
+
+class WhiteoutsFirst(Exception):
+    """A signal, not a failure, and so not in the error tree.
+
+    A deletion came after something that it may change; or an entry cannot be applied to the
+    tree as it is, which a deletion still to come may change. The target is spoilt: apply the
+    layer again to a fresh one with `whiteouts_first`.
+    """
 
 
 class Steps(Protocol):

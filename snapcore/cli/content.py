@@ -27,7 +27,6 @@ _LIST: Final = (
     Column("DIGEST", "digest"),
     Column("SIZE", "size", size, right=True),
     Column("UPDATED", "updated"),
-    Column("LABELS", "labels"),
 )
 _CHUNK: Final = 1 << 20
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from snapcore.cli.flags import Verb
-from snapcore.cli.output import write_bytes, write_json, write_line
+from snapcore.cli.output import write_json, write_line
 from snapcore.cli.session import Session
 
 
@@ -22,10 +22,10 @@ def digest(context: click.Context, directory: str, listing: bool) -> None:
 
     if listing:
         for line in tree_listing(directory):
-            write_bytes(line)
+            write_line(line)
         return
     found = tree_digest(directory)
     if Session.of(context).format == "json":
-        write_json({"digest": found.digest, "entries": found.entries, "bytes": found.size})
+        write_json({"digest": str(found.digest), "entries": found.entries, "bytes": found.size})
     else:
-        write_line(found.digest)
+        write_line(str(found.digest))

@@ -61,6 +61,11 @@ class ContentStore:
         self._blobs: Final = Blobs(self._layout)
         self._area: Final = Area(self._layout, owner.id if owner else "")
 
+    @property
+    def root(self) -> str:
+        """The directory that holds everything."""
+        return self._layout.root
+
     def exists(self, digest: Digest) -> bool:
         """Tell whether a blob is there, whole."""
         return self._blobs.stat(digest) is not None

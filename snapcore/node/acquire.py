@@ -1,0 +1,167 @@
+"""Pull, import and unpack: one road with three sources of blobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+from snapcore.content import ContentStore
+from snapcore.errors import NotFound
+from snapcore.oci import Descriptor, Platform, Reference
+from snapcore.registry import LayoutSource, RegistryClient
+from snapcore.snapshots import Snapshotter
+from snapcore.unpack import (
+    Events,
+    FetchDone,
+    FetchProgress,
+    FetchStarted,
+    Handler,
+    UnpackedManifest,
+    Unpacker,
+    UnpackOptions,
+    WorkerPool,
+    children_of,
+    dispatch,
+    for_platform,
+    label_children,
+)
+
+
+class Source(Protocol):
+    """Where blobs come from."""
+
+    async def fetch(self, descriptor: Descriptor, progress: Callable[[int], None]) -> None:
+        """Bring a blob into the content store, verified.
+
+        Args:
+            descriptor: the blob; it is not in the store.
+            progress: told the bytes that are here so far, from any thread.
+        """
+
+
+class RegistrySource:
+    """A repository of a registry."""
+
+    def __init__(self, client: RegistryClient, reference: Reference) -> None:
+        self._client = client
+        self._reference = reference
+
+    async def fetch(self, descriptor: Descriptor, progress: Callable[[int], None]) -> None:
+        """Download a blob."""
+        await self._client.fetch(
+            descriptor, self._reference, lambda _digest, offset, _total: progress(offset)
+        )
+
+
+class DirectorySource:
+    """An OCI layout directory."""
+
+    def __init__(self, layout: LayoutSource, store: ContentStore) -> None:
+        self._layout = layout
+        self._store = store
+
+    async def fetch(self, descriptor: Descriptor, progress: Callable[[int], None]) -> None:
+        """Copy a blob."""
+        await self._layout.fetch(descriptor, self._store, progress)
+
+
+class NoSource:
+    """What is here must do."""
+
+    async def fetch(self, descriptor: Descriptor, progress: Callable[[int], None]) -> None:
+        """Refuse.
+
+        Raises:
+            NotFound: always; the message says what to do.
+        """
+        del progress
+        raise NotFound(
+            f"blob {descriptor.digest} ({descriptor.media_type}) is not in the content store;"
+            " pull the image again"
+        )
+
+
+class Acquisition:
+    """One pull, import or unpack: walks an image's tree, fetches and unpacks it."""
+
+    def __init__(
+        self,
+        store: ContentStore,
+        source: Source,
+        workers: WorkerPool,
+        downloads: trio.CapacityLimiter,
+        *,
+        locks: str,
+        state: str,
+        owner: str,
+        events: Events,
+    ) -> None:
+        self._store = store
+        self._source = source
+        self._workers = workers
+        self._downloads = downloads
+        self._locks = locks
+        self._state = state
+        self._owner = owner
+        self._events = events
+
+    async def run(
+        self,
+        target: Descriptor,
+        platform: Platform,
+        snapshotter: Snapshotter | None,
+        options: UnpackOptions,
+    ) -> tuple[UnpackedManifest, ...]:
+        """Fetch everything below a descriptor that a platform needs, and unpack it.
+
+        Args:
+            target: an index or a manifest.
+            platform: chooses among an index's manifests.
+            snapshotter: who gets the layers; None to fetch only.
+            options: how to unpack.
+
+        Returns:
+            What became of each manifest; nothing if only fetched.
+
+        Raises:
+            SnapcoreError: the first thing that went wrong; the rest was cancelled.
+        """
+        handler = label_children(self._store, for_platform(self._fetch_then_children(), platform))
+        if snapshotter is None:
+            await dispatch(handler, [target])
+            return ()
+        async with Unpacker(
+            self._store,
+            snapshotter,
+            self._workers,
+            self._downloads,
+            options,
+            locks=self._locks,
+            state=self._state,
+            owner=self._owner,
+            events=self._events,
+        ) as unpacker:
+            await dispatch(unpacker.wrap(handler, self._fetch), [target])
+        return unpacker.results
+
+    def _fetch_then_children(self) -> Handler:
+        children = children_of(self._store)
+
+        async def handle(descriptor: Descriptor) -> tuple[Descriptor, ...]:
+            async with self._downloads:
+                await self._fetch(descriptor)
+            return await children(descriptor)
+
+        return handle
+
+    async def _fetch(self, descriptor: Descriptor) -> None:
+        if await trio.to_thread.run_sync(self._store.exists, descriptor.digest):
+            self._events(FetchDone(descriptor, cached=True))
+            return
+        self._events(FetchStarted(descriptor))
+        await self._source.fetch(
+            descriptor, lambda offset: self._events(FetchProgress(descriptor, offset))
+        )
+        self._events(FetchDone(descriptor, cached=False))

@@ -1,0 +1,100 @@
+"""From a node's configuration and one pull's flags to a registry client."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from snapcore.config import RegistryConfig
+from snapcore.content import ContentStore
+from snapcore.errors import InvalidArgument, from_os_error
+from snapcore.node.values import PullOptions
+from snapcore.registry import (
+    Credentials,
+    CredentialSource,
+    DefaultHosts,
+    DockerConfig,
+    GivenCredentials,
+    HostConfig,
+    Proxies,
+    RegistryClient,
+    Timeouts,
+    Tls,
+    Transport,
+    anonymous,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredHosts:
+    """How each host is reached: what the configuration says, and this pull's flags on top.
+
+    Attributes:
+        config: the node's registry settings.
+        plain_http: speak plain HTTP with the host that is asked for.
+        skip_verify: accept any certificate of it.
+    """
+
+    config: RegistryConfig
+    plain_http: bool
+    skip_verify: bool
+
+    def __call__(self, host: str) -> HostConfig:
+        """Return the endpoint for a host."""
+        skip = self.skip_verify or host in self.config.insecure
+        plain = self.plain_http or host in self.config.plain_http
+        return DefaultHosts(plain, Tls(self.config.ca, skip))(host)
+
+
+def registry_client(
+    store: ContentStore,
+    config: RegistryConfig,
+    host: str,
+    options: PullOptions,
+    environment: Mapping[str, str],
+) -> RegistryClient:
+    """Build the client of one pull.
+
+    Args:
+        store: where blobs go.
+        config: the node's registry settings.
+        host: the registry; the only one that given credentials are shown to.
+        options: the pull's flags.
+        environment: proxies, and what credential helpers run with.
+
+    Raises:
+        InvalidArgument: the docker config or a proxy setting is malformed.
+        PermissionDenied: the docker config cannot be read.
+    """
+    transport = Transport(
+        proxies=Proxies.from_environment(environment),
+        timeouts=Timeouts(connect=config.connect_timeout, read=config.read_timeout),
+        max_connections=config.max_per_host,
+    )
+    return RegistryClient(
+        store,
+        hosts=ConfiguredHosts(config, options.plain_http, options.skip_verify),
+        credentials=_credentials(config, host, options, environment),
+        transport=transport,
+        requests_per_host=config.max_per_host,
+    )
+
+
+def _credentials(
+    config: RegistryConfig, host: str, options: PullOptions, environment: Mapping[str, str]
+) -> CredentialSource:
+    if options.credentials is not None:
+        user, password = options.credentials
+        return GivenCredentials(host, Credentials(user, password))
+    if not config.docker_config or not os.path.exists(config.docker_config):
+        return anonymous
+    try:
+        with open(config.docker_config, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise from_os_error(error, f"docker config {config.docker_config!r}") from error
+    try:
+        return DockerConfig.parse(data, environment)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{config.docker_config!r}: {error}") from error

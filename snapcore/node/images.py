@@ -1,0 +1,196 @@
+"""Questions about images that are on the node already; nothing here asks a registry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from snapcore.content import ContentStore
+from snapcore.errors import AlreadyExists, FailedPrecondition, NotFound
+from snapcore.metadata import Image, ImageStore
+from snapcore.node.selection import Snapshotters
+from snapcore.node.values import ImageCheck, ImageInspection
+from snapcore.oci import (
+    Descriptor,
+    Manifest,
+    Platform,
+    Reference,
+    chain_id,
+    is_image_config,
+    is_index,
+    parse_config,
+)
+from snapcore.oci.manifest import MAX_DOCUMENT_BYTES
+from snapcore.unpack import choose, is_committed, read_document
+
+
+@dataclass(frozen=True, slots=True)
+class LocatedManifest:
+    """The manifest that an image has for a platform, and the documents above it."""
+
+    descriptor: Descriptor
+    manifest: Manifest
+    above: tuple[Descriptor, ...]
+
+
+class Images:
+    """The images of one node."""
+
+    def __init__(
+        self, store: ContentStore, records: ImageStore, snapshotters: Snapshotters
+    ) -> None:
+        self._store = store
+        self._records = records
+        self._snapshotters = snapshotters
+
+    def get(self, reference: str) -> Image:
+        """Return an image's record.
+
+        Raises:
+            InvalidArgument: not a reference.
+            NotFound: no such image here.
+        """
+        name = str(Reference.parse(reference))
+        try:
+            return self._records.get(name)
+        except NotFound as error:
+            raise NotFound(f"no image {name!r} on this node; pull or import it first") from error
+
+    def tag(self, source: str, target: str, *, force: bool = False) -> Image:
+        """Give an image another name.
+
+        Raises:
+            NotFound: no such source.
+            AlreadyExists: the target names another image, and `force` is not given.
+        """
+        image = self.get(source)
+        name = str(Reference.parse(target))
+        if not force:
+            try:
+                existing = self._records.get(name)
+            except NotFound:
+                pass
+            else:
+                if existing.target.digest != image.target.digest:
+                    raise AlreadyExists(
+                        f"image {name!r} exists and is {existing.target.digest}; use --force"
+                    )
+        return self._records.put(name, image.target, image.labels)
+
+    def remove(self, reference: str) -> Image:
+        """Forget a name; blobs and snapshots stay until they are collected.
+
+        Raises:
+            NotFound: no such image.
+        """
+        image = self.get(reference)
+        self._records.delete(image.name)
+        return image
+
+    def put(self, name: str, target: Descriptor) -> Image:
+        """Record that a name means a descriptor; labels that it has stay."""
+        try:
+            given = self._records.get(name).labels
+        except NotFound:
+            given = {}
+        return self._records.put(name, target, given)
+
+    def list(self, filters: Sequence[str] = ()) -> tuple[Image, ...]:
+        """Return the images, sorted by name.
+
+        Raises:
+            InvalidArgument: a filter does not parse.
+        """
+        return tuple(self._records.list(filters))
+
+    def locate(self, image: Image, platform: Platform) -> LocatedManifest:
+        """Return the manifest of an image for a platform.
+
+        Raises:
+            NotFound: a document is not in the content store, or nothing fits the platform.
+        """
+        above: list[Descriptor] = []
+        descriptor = image.target
+        while True:
+            document = read_document(self._store, descriptor)
+            if isinstance(document, Manifest):
+                return LocatedManifest(descriptor, document, tuple(above))
+            if document is None:
+                raise FailedPrecondition(
+                    f"image {image.name!r} is of media type {descriptor.media_type!r},"
+                    " which has no layers"
+                )
+            above.append(descriptor)
+            descriptor = choose(descriptor, document.children, platform)[0]
+
+    def chain_id(self, located: LocatedManifest) -> str:
+        """Return the name of the snapshot that an unpacked image has, "" without layers.
+
+        Raises:
+            FailedPrecondition: the manifest is not a container image's.
+            NotFound: its config is not in the content store.
+        """
+        config = located.manifest.config
+        if not is_image_config(config.media_type):
+            raise FailedPrecondition(
+                f"manifest {located.descriptor.digest} is not a container image:"
+                f" its config is of type {config.media_type!r}"
+            )
+        return chain_id(parse_config(self._store.read_blob(config, MAX_DOCUMENT_BYTES)).diff_ids)
+
+    def check(self, reference: str, platform: Platform) -> ImageCheck:
+        """Say which blobs of an image are missing and who has it unpacked.
+
+        Raises:
+            NotFound: no such image.
+        """
+        image = self.get(reference)
+        required = tuple(self._required(image, platform))
+        missing = tuple(d for d in required if not self._store.exists(d.digest))
+        return ImageCheck(
+            image.name, image.target, required, missing, self._unpacked(image, platform)
+        )
+
+    def inspect(self, reference: str, platform: Platform) -> ImageInspection:
+        """Return an image's documents.
+
+        Raises:
+            NotFound: no such image, or a document is missing.
+        """
+        image = self.get(reference)
+        located = self.locate(image, platform)
+        config = located.manifest.config
+        return ImageInspection(
+            image.name,
+            image.target,
+            located.descriptor,
+            self._store.read_blob(located.descriptor, MAX_DOCUMENT_BYTES),
+            config,
+            self._store.read_blob(config, MAX_DOCUMENT_BYTES),
+            self.chain_id(located) if is_image_config(config.media_type) else "",
+        )
+
+    def _required(self, image: Image, platform: Platform) -> Iterator[Descriptor]:
+        descriptor = image.target
+        while True:
+            yield descriptor
+            if not self._store.exists(descriptor.digest):
+                return
+            document = read_document(self._store, descriptor)
+            if document is None:
+                return
+            if not is_index(descriptor.media_type):
+                # A digest that a manifest names twice is one blob.
+                yield from {child.digest: child for child in document.children}.values()
+                return
+            descriptor = choose(descriptor, document.children, platform)[0]
+
+    def _unpacked(self, image: Image, platform: Platform) -> dict[str, bool]:
+        try:
+            name = self.chain_id(self.locate(image, platform))
+        except (NotFound, FailedPrecondition):
+            return {}
+        return {
+            snapshotter: not name or is_committed(self._snapshotters.get(snapshotter), name)
+            for snapshotter in self._snapshotters.known()
+        }

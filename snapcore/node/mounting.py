@@ -1,0 +1,121 @@
+"""Mounting images, and remembering it."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from snapcore import labels
+from snapcore.errors import AlreadyExists, FailedPrecondition, NotFound
+from snapcore.metadata import MountRecord, MountStore
+from snapcore.mount import is_mount_point, mount_all, temporary_mount, unmount
+from snapcore.snapshots import Mounts, Snapshotter
+from snapcore.unpack import is_committed
+
+
+@dataclass(frozen=True, slots=True)
+class MountRequest:
+    """What to mount.
+
+    Attributes:
+        image: the image's name, for the record.
+        chain_id: the snapshot, "" for the empty root of an image without layers.
+        snapshotter: who has it.
+        rw: mount a writable snapshot of its own instead of a view.
+    """
+
+    image: str
+    chain_id: str
+    snapshotter: Snapshotter
+    rw: bool
+
+
+class Mounter:
+    """Mounts images of one node and keeps the records that protect them from collection."""
+
+    def __init__(self, records: MountStore) -> None:
+        self._records = records
+
+    def mount(self, request: MountRequest, target: str) -> MountRecord:
+        """Mount an image at a directory.
+
+        Raises:
+            NotFound: the directory does not exist.
+            AlreadyExists: something is mounted there by this node.
+            FailedPrecondition: the image is not unpacked for this snapshotter.
+            PermissionDenied: this process may not mount.
+        """
+        place = os.path.realpath(target)
+        if not os.path.isdir(place):
+            raise NotFound(f"mount point {target!r} is not a directory; create it first")
+        if is_mount_point(place):
+            raise AlreadyExists(f"something is mounted at {target!r} already")
+        key, mounts = _snapshot(request)
+        try:
+            record = self._records.put(
+                place, request.image, request.snapshotter.name, key, rw=request.rw
+            )
+            try:
+                mount_all(mounts, place)
+            except BaseException:
+                self._records.delete(place)
+                raise
+        except BaseException:
+            request.snapshotter.remove(key)
+            raise
+        return record
+
+    def unmount(self, target: str) -> MountRecord:
+        """Unmount what `mount` mounted; the caller removes the snapshot that the record names.
+
+        Raises:
+            NotFound: this node has mounted nothing there.
+            FailedPrecondition: the mount is in use.
+        """
+        place = os.path.realpath(target)
+        record = self._records.get(place)
+        if is_mount_point(place):
+            unmount(place)
+        self._records.delete(place)
+        return record
+
+    def list(self) -> tuple[MountRecord, ...]:
+        """Return what is recorded as mounted."""
+        return tuple(self._records.list())
+
+
+@contextmanager
+def mounted(request: MountRequest, state: str) -> Iterator[str]:
+    """Mount an image at a private directory for the duration of a `with` block.
+
+    Yields:
+        The root directory.
+
+    Raises:
+        FailedPrecondition: the image is not unpacked for this snapshotter.
+        PermissionDenied: this process may not mount.
+    """
+    key, mounts = _snapshot(request)
+    try:
+        with temporary_mount(mounts, state) as directory:
+            yield directory
+    finally:
+        request.snapshotter.remove(key)
+
+
+def _snapshot(request: MountRequest) -> tuple[str, Mounts]:
+    snapshotter = request.snapshotter
+    if request.chain_id and not is_committed(snapshotter, request.chain_id):
+        raise FailedPrecondition(
+            f"image {request.image!r} is not unpacked for snapshotter {snapshotter.name!r};"
+            f" run: snapcore images unpack --snapshotter {snapshotter.name} {request.image}"
+        )
+    key = f"mount-{uuid.uuid4().hex}"
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    given = {labels.GC_ROOT: stamp}
+    make = snapshotter.prepare if request.rw else snapshotter.view
+    return key, make(key, request.chain_id, labels=given)

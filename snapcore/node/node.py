@@ -1,0 +1,452 @@
+"""The node: the one place that joins the rooms, and the embedding API."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+import trio
+
+from snapcore.archive import ApplyPolicy
+from snapcore.config import NodeConfig
+from snapcore.content import ContentStore
+from snapcore.errors import InvalidArgument, NotFound, from_os_error
+from snapcore.locks import Owner, remove_dead_owners
+from snapcore.metadata import MountRecord, open_metadata
+from snapcore.node.acquire import (
+    Acquisition,
+    DirectorySource,
+    NoSource,
+    RegistrySource,
+    Source,
+)
+from snapcore.node.connection import registry_client
+from snapcore.node.images import Images
+from snapcore.node.mounting import Mounter, MountRequest, mounted
+from snapcore.node.selection import Snapshotters
+from snapcore.node.values import PullOptions, PullResult, UnpackChoice
+from snapcore.oci import Descriptor, Platform, Reference
+from snapcore.registry import LayoutImage, LayoutSource
+from snapcore.snapshots import HookTrace, Probe, Snapshotter
+from snapcore.unpack import (
+    Events,
+    Resolved,
+    UnpackOptions,
+    WorkerPool,
+    no_events,
+    single_error,
+)
+
+_NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
+
+
+class Node:
+    """Everything below one root. Open it with `Node.open` or `open_node`; use it in one thread.
+
+    Attributes:
+        config: what it was opened with.
+        content: the content store.
+        images: the images and questions about them.
+        snapshotters: the backends, opened on first use.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        *,
+        environment: Mapping[str, str],
+        trace: Callable[[HookTrace], None] | None,
+    ) -> None:
+        self.config = config
+        self._environment = environment
+        self._resources = ExitStack()
+        with self._resources:
+            self._locks = _private_directory(os.path.join(config.root, "lock"))
+            self._owner = Owner(_private_directory(config.root))
+            self._resources.callback(self._owner.close)
+            remove_dead_owners(config.root)
+            self._state = _private_directory(os.path.join(config.state, self._owner.id))
+            self._resources.callback(shutil.rmtree, self._state, ignore_errors=True)
+            metadata = open_metadata(config.root)
+            self._resources.callback(metadata.close)
+            self.content = ContentStore(
+                os.path.join(config.root, "content"),
+                metadata.labels,
+                locks=self._locks,
+                owner=self._owner,
+            )
+            self.snapshotters = Snapshotters(config, metadata.snapshotters, trace)
+            self._resources.callback(self.snapshotters.close)
+            self.images = Images(self.content, metadata.images, self.snapshotters)
+            self._mounter = Mounter(metadata.mounts)
+            self._workers = WorkerPool(self._owner.fileno())
+            self._resources.callback(self._workers.close)
+            self._resources = self._resources.pop_all()
+
+    @classmethod
+    def open(
+        cls,
+        config: NodeConfig,
+        *,
+        environment: Mapping[str, str] | None = None,
+        trace: Callable[[HookTrace], None] | None = None,
+    ) -> Self:
+        """Open a node; directories that are missing are made (mode 0700).
+
+        Args:
+            config: root, snapshotters and the rest.
+            environment: where proxies and credential helpers are looked up; none by default.
+            trace: told every hook call of a snapshotter.
+
+        Raises:
+            PermissionDenied: the root cannot be made or written.
+            FailedPrecondition: the root was written by a newer snapcore.
+        """
+        return cls(config, environment=environment or {}, trace=trace)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close everything; mounts and snapshots stay. Idempotent."""
+        self._resources.close()
+
+    def snapshotter(self, name: str = "") -> Snapshotter:
+        """Return an opened snapshotter, the configured one for "".
+
+        Raises:
+            NotFound: no such plugin.
+            FailedPrecondition: it does not work on this host.
+        """
+        return self.snapshotters.get(name)
+
+    def probe_all(self) -> dict[str, Probe]:
+        """Say of every installed snapshotter what it can do here."""
+        return self.snapshotters.probe_all()
+
+    async def pull(
+        self,
+        reference: str,
+        options: PullOptions | None = None,
+        *,
+        events: Events = no_events,
+    ) -> PullResult:
+        """Bring an image from its registry to this node and unpack it.
+
+        Args:
+            reference: `[host/]repository[:tag][@digest]`.
+            options: see `PullOptions`.
+            events: told what happens, partly from worker threads.
+
+        Raises:
+            InvalidArgument: a malformed reference, platform or label.
+            NotFound: no such image, or nothing for the platform.
+            Unavailable: the registry cannot be reached or is overloaded.
+            PermissionDenied: the registry wants other credentials.
+            RefusedInput, DigestMismatch: what it sent is not acceptable.
+            ResourceExhausted: no space.
+        """
+        options = options or PullOptions()
+        name = Reference.parse(reference)
+        choice = options.choice
+        # Opened before the first request: a backend that cannot work should cost no download.
+        snapshotter = self._chosen(choice)
+        if options.policy != "always":
+            local = await self._pull_locally(str(name), options, snapshotter, events)
+            if local is not None:
+                return local
+        with single_error():
+            client = registry_client(
+                self.content,
+                self.config.registry,
+                name.host,
+                options,
+                self._environment,
+            )
+            try:
+                if snapshotter is not None:
+                    self._workers.start()
+                target, _ = await client.resolve(name)
+                events(Resolved(str(name), target))
+                return await self._acquire(
+                    str(name), target, RegistrySource(client, name), choice, snapshotter, events
+                )
+            finally:
+                client.close()
+
+    async def import_(
+        self,
+        directory: str,
+        *,
+        name: str = "",
+        choice: UnpackChoice | None = None,
+        events: Events = no_events,
+    ) -> tuple[PullResult, ...]:
+        """Bring the images of an OCI layout directory to this node and unpack them.
+
+        Names come from the caller: `name`, or else `localhost/<directory's name>`; what the
+        layout says is used as a tag at most.
+
+        Args:
+            directory: the layout.
+            name: repository, with a tag only if the layout holds one image.
+            choice: what is unpacked.
+            events: told what happens, partly from worker threads.
+
+        Raises:
+            NotFound: no layout there, or a blob is missing.
+            InvalidArgument: the name does not fit.
+            RefusedInput, DigestMismatch: the layout's content is not acceptable.
+        """
+        choice = choice or UnpackChoice()
+        layout = LayoutSource(directory)
+        images = layout.images()
+        if not images:
+            raise NotFound(f"the layout in {directory!r} names no image")
+        names = import_names(directory, images, name)
+        snapshotter = self._chosen(choice)
+        source = DirectorySource(layout, self.content)
+        results = []
+        for reference, image in zip(names, images, strict=True):
+            events(Resolved(reference, image.descriptor))
+            with single_error():
+                results.append(
+                    await self._acquire(
+                        reference, image.descriptor, source, choice, snapshotter, events
+                    )
+                )
+        return tuple(results)
+
+    async def unpack(
+        self, reference: str, choice: UnpackChoice | None = None, *, events: Events = no_events
+    ) -> PullResult:
+        """Unpack an image that is on this node, without any network.
+
+        Raises:
+            NotFound: no such image, or one of its blobs is not here any more.
+        """
+        choice = choice or UnpackChoice()
+        image = self.images.get(reference)
+        snapshotter = self._chosen(replace(choice, unpack=True))
+        with single_error():
+            return await self._acquire(
+                image.name, image.target, NoSource(), choice, snapshotter, events
+            )
+
+    def mount(
+        self,
+        reference: str,
+        target: str,
+        *,
+        rw: bool = False,
+        snapshotter: str = "",
+        platform: str = "",
+    ) -> MountRecord:
+        """Mount an image's root file system at a directory, until `unmount`.
+
+        Args:
+            reference: the image.
+            target: an existing directory.
+            rw: mount a writable snapshot instead of a view.
+            snapshotter: whose snapshot; the node's choice for "".
+            platform: this host's for "".
+
+        Raises:
+            NotFound: no such image or directory.
+            AlreadyExists: something is mounted there.
+            FailedPrecondition: the image is not unpacked.
+            PermissionDenied: this process may not mount.
+        """
+        return self._mounter.mount(self._request(reference, rw, snapshotter, platform), target)
+
+    def unmount(self, target: str, *, remove: bool = False) -> MountRecord:
+        """Undo `mount`. A view's snapshot is removed; a writable one only on demand.
+
+        Args:
+            target: the directory.
+            remove: remove a writable snapshot too, with what was written.
+
+        Raises:
+            NotFound: this node has mounted nothing there.
+            FailedPrecondition: the mount is in use.
+        """
+        record = self._mounter.unmount(target)
+        if remove or not record.rw:
+            self.snapshotter(record.snapshotter).remove(record.key)
+        return record
+
+    def mounts(self) -> tuple[MountRecord, ...]:
+        """Return what this node has mounted."""
+        return self._mounter.list()
+
+    @contextmanager
+    def mounted(
+        self, reference: str, *, rw: bool = False, snapshotter: str = "", platform: str = ""
+    ) -> Iterator[str]:
+        """Mount an image at a private directory for the duration of a `with` block.
+
+        Yields:
+            The root directory.
+
+        Raises:
+            NotFound, FailedPrecondition, PermissionDenied: as `mount`.
+        """
+        request = self._request(reference, rw, snapshotter, platform)
+        with mounted(request, self._state) as directory:
+            yield directory
+
+    def _request(self, reference: str, rw: bool, snapshotter: str, platform: str) -> MountRequest:
+        image = self.images.get(reference)
+        located = self.images.locate(image, _platform(platform))
+        return MountRequest(
+            image.name, self.images.chain_id(located), self.snapshotter(snapshotter), rw
+        )
+
+    def _chosen(self, choice: UnpackChoice) -> Snapshotter | None:
+        _platform(choice.platform)
+        return self.snapshotter(choice.snapshotter) if choice.unpack else None
+
+    async def _pull_locally(
+        self,
+        name: str,
+        options: PullOptions,
+        snapshotter: Snapshotter | None,
+        events: Events,
+    ) -> PullResult | None:
+        """Do a pull with what is here; None if the policy says to ask the registry after all."""
+        platform = _platform(options.choice.platform)
+        try:
+            check = self.images.check(name, platform)
+        except NotFound:
+            if options.policy == "never":
+                raise
+            return None
+        unpacked = snapshotter is not None and check.snapshots.get(snapshotter.name, False)
+        if options.policy == "missing" and not check.complete and not unpacked:
+            return None
+        events(Resolved(name, check.descriptor))
+        with single_error():
+            return await self._acquire(
+                name, check.descriptor, NoSource(), options.choice, snapshotter, events
+            )
+
+    async def _acquire(
+        self,
+        name: str,
+        target: Descriptor,
+        source: Source,
+        choice: UnpackChoice,
+        snapshotter: Snapshotter | None,
+        events: Events,
+    ) -> PullResult:
+        config = self.config.unpack
+        discard = config.discard == "after-image" if choice.discard is None else choice.discard
+        mapped = config.unprivileged == "map" and os.geteuid() != 0
+        options = UnpackOptions(
+            snapshot_labels=choice.snapshot_labels,
+            source=name if isinstance(source, RegistrySource) else "",
+            limits=config.limits,
+            policy=ApplyPolicy("squash", "skip") if mapped else ApplyPolicy(),
+            discard=discard,
+        )
+        acquisition = Acquisition(
+            self.content,
+            source,
+            self._workers,
+            trio.CapacityLimiter(config.downloads),
+            locks=self._locks,
+            state=self._state,
+            owner=self._owner.id,
+            events=events,
+        )
+        manifests = await acquisition.run(target, _platform(choice.platform), snapshotter, options)
+        await trio.to_thread.run_sync(self.images.put, name, target)
+        return PullResult(name, target, manifests)
+
+
+@asynccontextmanager
+async def open_node(
+    config: NodeConfig | None = None,
+    *,
+    root: str = "",
+    environment: Mapping[str, str] | None = None,
+) -> AsyncIterator[Node]:
+    """Open a node for the duration of an `async with` block.
+
+    Args:
+        config: the whole configuration; or
+        root: only a root, with defaults for everything else.
+        environment: see `Node.open`.
+
+    Yields:
+        The node.
+
+    Raises:
+        InvalidArgument: both or neither are given.
+        SnapcoreError: as `Node.open`.
+    """
+    if (config is None) == (not root):
+        raise InvalidArgument("open_node takes either a config or a root")
+    chosen = config or NodeConfig.at(root)
+    node = await trio.to_thread.run_sync(lambda: Node.open(chosen, environment=environment))
+    try:
+        yield node
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(node.close)
+
+
+def import_names(directory: str, images: tuple[LayoutImage, ...], name: str) -> tuple[str, ...]:
+    """Return the local name of each image of a layout.
+
+    Raises:
+        InvalidArgument: `name` has a tag or digest but there are several images, or two images
+            would get the same name.
+    """
+    base = name or "localhost/" + (
+        _NOT_IN_NAMES.sub("-", os.path.basename(os.path.realpath(directory)).lower()).strip("-")
+        or "image"
+    )
+    parsed = Reference.parse(base)
+    if "@" in name or ":" in name.rpartition("/")[2]:
+        if len(images) > 1:
+            raise InvalidArgument(
+                f"{name!r} has a tag or digest, but the layout holds {len(images)} images"
+            )
+        return (str(parsed),)
+    names = tuple(f"{parsed.name}:{_tag(image.tag)}" for image in images)
+    if len(set(names)) < len(names):
+        raise InvalidArgument(f"two images of the layout in {directory!r} have the same tag")
+    return tuple(str(Reference.parse(n)) for n in names)
+
+
+def _tag(text: str) -> str:
+    """Return the tag in what a layout calls an image, `latest` for none."""
+    tail = text.rpartition("/")[2]
+    return tail.partition(":")[2] or (tail if ":" not in tail else "") or "latest"
+
+
+def _platform(text: str) -> Platform:
+    return Platform.parse(text) if text else Platform.local()
+
+
+def _private_directory(path: str) -> str:
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise from_os_error(error, f"cannot make directory {path!r}") from error
+    return path

@@ -1,0 +1,119 @@
+"""Which snapshotter a node uses, and opening it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from snapcore.config import NodeConfig
+from snapcore.errors import FailedPrecondition, SnapcoreError
+from snapcore.metadata import SnapshotterStore
+from snapcore.snapshots import (
+    Capability,
+    HookTrace,
+    Probe,
+    Snapshotter,
+    list_plugins,
+    open_snapshotter,
+    probe_snapshotter,
+)
+from snapcore.unpack import remove_leftovers
+
+
+class Snapshotters:
+    """The opened snapshotters of one node, each opened on first use."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        records: SnapshotterStore,
+        trace: Callable[[HookTrace], None] | None,
+    ) -> None:
+        self._config = config
+        self._records = records
+        self._trace = trace
+        self._opened: dict[str, Snapshotter] = {}
+
+    def get(self, name: str = "") -> Snapshotter:
+        """Return an opened snapshotter, the node's own choice for "".
+
+        Raises:
+            NotFound: no such plugin is installed.
+            FailedPrecondition: it does not work here, or nothing does.
+        """
+        name = name or self.default_name()
+        if name not in self._opened:
+            self._opened[name] = self._open(name)
+        return self._opened[name]
+
+    def default_name(self) -> str:
+        """Return the snapshotter that the configuration selects on this host.
+
+        `auto` takes, among those whose probe succeeds, one that shares layers before one that
+        copies them, then the most capable one.
+
+        Raises:
+            FailedPrecondition: `auto`, and nothing works here; each reason is named.
+        """
+        if self._config.snapshotters:
+            return self._config.snapshotters[0]
+        probes = self.probe_all()
+        usable = [name for name, probe in probes.items() if probe.usable]
+        if not usable:
+            reasons = [f"{name}: {probe.reason}" for name, probe in probes.items()]
+            raise FailedPrecondition(
+                f"no snapshotter works below {self._config.root!r}:"
+                f" {'; '.join(reasons) or 'none is installed'}"
+            )
+
+        def worth(name: str) -> tuple[bool, int]:
+            capabilities = probes[name].capabilities
+            return Capability.REBASE in capabilities, len(capabilities)
+
+        return max(usable, key=worth)
+
+    def probe_all(self) -> dict[str, Probe]:
+        """Probe every installed plugin; one that cannot even be loaded says so in its reason."""
+        result: dict[str, Probe] = {}
+        for plugin in list_plugins(blocked=self._config.blocked):
+            try:
+                result[plugin.name] = probe_snapshotter(
+                    plugin.name,
+                    self.root_of(plugin.name),
+                    options=self._config.plugins.get(plugin.name, {}),
+                    blocked=self._config.blocked,
+                )
+            except SnapcoreError as error:
+                result[plugin.name] = Probe(usable=False, reason=str(error))
+        return result
+
+    def root_of(self, name: str) -> str:
+        """Return the state root of a snapshotter of this node."""
+        return os.path.join(self._config.root, "snapshotters", name)
+
+    def known(self) -> tuple[str, ...]:
+        """Return the names of all snapshotters that have been used below this root."""
+        return tuple(record.name for record in self._records.list())
+
+    def close(self) -> None:
+        """Close all that are open."""
+        while self._opened:
+            self._opened.popitem()[1].close()
+
+    def _open(self, name: str) -> Snapshotter:
+        options = self._config.plugins.get(name, {})
+        snapshotter = open_snapshotter(
+            name,
+            self.root_of(name),
+            options=options,
+            wrappers=self._config.wrappers,
+            blocked=self._config.blocked,
+            trace=self._trace,
+        )
+        try:
+            self._records.record(name, options)
+            remove_leftovers(snapshotter, self._config.root)
+        except BaseException:
+            snapshotter.close()
+            raise
+        return snapshotter

@@ -1,0 +1,134 @@
+"""What goes into a node's verbs and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from snapcore.oci import Descriptor
+from snapcore.unpack import UnpackedManifest
+
+Policy: TypeAlias = Literal["always", "missing", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class UnpackChoice:
+    """Which part of an image is unpacked, and how.
+
+    Attributes:
+        platform: `os/arch[/variant]`, "" for this host's.
+        snapshotter: name, "" for the node's choice.
+        unpack: make snapshots of the layers.
+        discard: afterwards drop the references that keep the layer blobs; None as configured.
+        snapshot_labels: more labels for every snapshot.
+    """
+
+    platform: str = ""
+    snapshotter: str = ""
+    unpack: bool = True
+    discard: bool | None = None
+    snapshot_labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PullOptions:
+    """How an image is pulled.
+
+    Attributes:
+        choice: what is unpacked.
+        policy: `always` asks the registry what the tag means now, `missing` only if the image
+            is not here whole, `never` uses what is here.
+        plain_http: speak to this registry without TLS.
+        skip_verify: do not check its certificate.
+        credentials: user and password; None to use the configured ones.
+    """
+
+    choice: UnpackChoice = field(default_factory=UnpackChoice)
+    policy: Policy = "always"
+    plain_http: bool = False
+    skip_verify: bool = False
+    credentials: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PullResult:
+    """What a pull, import or unpack did.
+
+    Attributes:
+        reference: the image's name on this node.
+        descriptor: what it names: an index or a manifest.
+        manifests: what became of each manifest that was looked at.
+    """
+
+    reference: str
+    descriptor: Descriptor
+    manifests: tuple[UnpackedManifest, ...] = ()
+
+    @property
+    def unpacked(self) -> int:
+        """How many manifests were unpacked."""
+        return sum(1 for manifest in self.manifests if not manifest.reason)
+
+    @property
+    def chain_id(self) -> str:
+        """Top chain ID of the first manifest that was unpacked, "" if there is none."""
+        return next((m.chain_id for m in self.manifests if not m.reason), "")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCheck:
+    """Whether an image is whole on this node.
+
+    Attributes:
+        reference: its name.
+        descriptor: what it names.
+        required: blobs that this platform needs.
+        missing: those of them that are not here.
+        snapshots: for each snapshotter of this node, whether it has the unpacked image.
+    """
+
+    reference: str
+    descriptor: Descriptor
+    required: tuple[Descriptor, ...]
+    missing: tuple[Descriptor, ...]
+    snapshots: Mapping[str, bool]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all required blobs are here."""
+        return not self.missing
+
+    @property
+    def present_bytes(self) -> int:
+        """Bytes of the required blobs that are here."""
+        missing = {d.digest for d in self.missing}
+        return sum(d.size for d in self.required if d.digest not in missing)
+
+    @property
+    def required_bytes(self) -> int:
+        """Bytes of all required blobs."""
+        return sum(d.size for d in self.required)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInspection:
+    """The documents of one image, as their bytes are.
+
+    Attributes:
+        reference: its name.
+        descriptor: what it names.
+        manifest: descriptor of the manifest for the platform.
+        manifest_bytes: its content.
+        config: descriptor of its config.
+        config_bytes: its content.
+        chain_id: name of the unpacked image's snapshot, "" without layers.
+    """
+
+    reference: str
+    descriptor: Descriptor
+    manifest: Descriptor
+    manifest_bytes: bytes
+    config: Descriptor
+    config_bytes: bytes
+    chain_id: str

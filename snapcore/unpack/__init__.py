@@ -1,0 +1,75 @@
+"""From fetched layers to committed snapshots.
+
+Names are loaded on first use: the worker processes import parts of this room and must not pay
+for the rest of it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from snapcore.unpack.events import Event as Event
+    from snapcore.unpack.events import Events as Events
+    from snapcore.unpack.events import FetchDone as FetchDone
+    from snapcore.unpack.events import FetchProgress as FetchProgress
+    from snapcore.unpack.events import FetchStarted as FetchStarted
+    from snapcore.unpack.events import ImageUnpacked as ImageUnpacked
+    from snapcore.unpack.events import LayerDone as LayerDone
+    from snapcore.unpack.events import Resolved as Resolved
+    from snapcore.unpack.events import UnpackProgress as UnpackProgress
+    from snapcore.unpack.events import UnpackStarted as UnpackStarted
+    from snapcore.unpack.events import no_events as no_events
+    from snapcore.unpack.groups import single_error as single_error
+    from snapcore.unpack.handlers import Handler as Handler
+    from snapcore.unpack.handlers import SkipDescriptor as SkipDescriptor
+    from snapcore.unpack.handlers import children_of as children_of
+    from snapcore.unpack.handlers import choose as choose
+    from snapcore.unpack.handlers import dispatch as dispatch
+    from snapcore.unpack.handlers import for_platform as for_platform
+    from snapcore.unpack.handlers import label_children as label_children
+    from snapcore.unpack.handlers import read_document as read_document
+    from snapcore.unpack.leftovers import remove_leftovers as remove_leftovers
+    from snapcore.unpack.plan import is_committed as is_committed
+    from snapcore.unpack.pool import WorkerPool as WorkerPool
+    from snapcore.unpack.unpacker import UnpackedManifest as UnpackedManifest
+    from snapcore.unpack.unpacker import Unpacker as Unpacker
+    from snapcore.unpack.unpacker import UnpackOptions as UnpackOptions
+    from snapcore.unpack.unpacker import discard_layers as discard_layers
+
+_HOMES = {
+    "Event": "events",
+    "Events": "events",
+    "FetchDone": "events",
+    "FetchProgress": "events",
+    "FetchStarted": "events",
+    "Handler": "handlers",
+    "ImageUnpacked": "events",
+    "LayerDone": "events",
+    "Resolved": "events",
+    "SkipDescriptor": "handlers",
+    "UnpackOptions": "unpacker",
+    "UnpackProgress": "events",
+    "UnpackStarted": "events",
+    "UnpackedManifest": "unpacker",
+    "Unpacker": "unpacker",
+    "WorkerPool": "pool",
+    "children_of": "handlers",
+    "choose": "handlers",
+    "discard_layers": "unpacker",
+    "dispatch": "handlers",
+    "for_platform": "handlers",
+    "is_committed": "plan",
+    "label_children": "handlers",
+    "no_events": "events",
+    "read_document": "handlers",
+    "remove_leftovers": "leftovers",
+    "single_error": "groups",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

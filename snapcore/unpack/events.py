@@ -1,0 +1,99 @@
+"""What a pull tells while it works: values for progress bars, logs and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from snapcore.oci import Descriptor
+
+Outcome: TypeAlias = Literal["applied", "exists", "remote", "staged"]
+"""How a layer came to be: applied here, found committed, supplied by a remote backend under
+its chain ID, or put in place by prepare (staged)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The reference names this document."""
+
+    reference: str
+    descriptor: Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class FetchStarted:
+    """A blob's download begins."""
+
+    descriptor: Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class FetchProgress:
+    """So many bytes of a blob are on disk; a resumed download starts above 0."""
+
+    descriptor: Descriptor
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchDone:
+    """A blob is in the content store, verified; `cached` if it was there before."""
+
+    descriptor: Descriptor
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UnpackStarted:
+    """A layer begins to be applied for a snapshotter."""
+
+    descriptor: Descriptor
+    snapshotter: str
+    chain_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnpackProgress:
+    """So many compressed bytes of a layer have been read by the worker."""
+
+    descriptor: Descriptor
+    snapshotter: str
+    read: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerDone:
+    """A layer is committed under its chain ID."""
+
+    descriptor: Descriptor
+    snapshotter: str
+    chain_id: str
+    how: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUnpacked:
+    """All layers of one manifest are committed and its config blob is labelled."""
+
+    manifest: Descriptor
+    snapshotter: str
+    chain_id: str
+
+
+Event: TypeAlias = (
+    Resolved
+    | FetchStarted
+    | FetchProgress
+    | FetchDone
+    | UnpackStarted
+    | UnpackProgress
+    | LayerDone
+    | ImageUnpacked
+)
+Events: TypeAlias = Callable[[Event], None]
+
+
+def no_events(event: Event) -> None:
+    """Be the listener of a caller who wants to hear nothing."""
+    del event

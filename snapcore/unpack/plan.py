@@ -1,0 +1,142 @@
+"""What must be done for one image: which layers are there, which are holes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from snapcore.content import ContentStore
+from snapcore.errors import NotFound, RefusedInput, ResourceExhausted
+from snapcore.oci import Config, Descriptor, Digest, chain_ids, is_layer
+from snapcore.snapshots import Kind, Snapshotter, State
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPlan:
+    """One layer of an image and the snapshot that it becomes.
+
+    Attributes:
+        index: 0 is the base layer.
+        descriptor: the blob.
+        diff_id: digest of the uncompressed layer.
+        chain_id: name of the snapshot.
+        parent: name of the snapshot below, "" for the base layer.
+    """
+
+    index: int
+    descriptor: Descriptor
+    diff_id: Digest
+    chain_id: str
+    parent: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePlan:
+    """One image for one snapshotter.
+
+    Attributes:
+        layers: all of them, the base layer first.
+        first: index of the lowest layer that is not committed yet; `len(layers)` if none.
+    """
+
+    layers: tuple[LayerPlan, ...]
+    first: int
+
+    @property
+    def holes(self) -> tuple[LayerPlan, ...]:
+        """The layers that must be made."""
+        return self.layers[self.first :]
+
+    @property
+    def chain_id(self) -> str:
+        """Chain ID of the whole image; "" for an image without layers."""
+        return self.layers[-1].chain_id if self.layers else ""
+
+
+def layer_plans(config: Config, layers: Sequence[Descriptor], what: str) -> tuple[LayerPlan, ...]:
+    """Join a manifest's layers with a config's diff IDs.
+
+    Args:
+        config: the image's config.
+        layers: the manifest's layers.
+        what: names the image in messages.
+
+    Raises:
+        RefusedInput: their numbers differ, `rootfs.type` is not "layers", or a layer is of a
+            media type that cannot be applied. Checked before any layer is fetched.
+    """
+    if config.rootfs_type != "layers" and (layers or config.rootfs_type):
+        raise RefusedInput(f"{what}: rootfs.type is {config.rootfs_type!r}, not 'layers'")
+    if len(config.diff_ids) != len(layers):
+        raise RefusedInput(
+            f"{what}: the manifest has {len(layers)} layers,"
+            f" its config has {len(config.diff_ids)} diff IDs"
+        )
+    for layer in layers:
+        if not is_layer(layer.media_type):
+            raise RefusedInput(
+                f"{what}: layer {layer.digest} has media type {layer.media_type!r},"
+                " which cannot be unpacked"
+            )
+    chain = chain_ids(config.diff_ids)
+    return tuple(
+        LayerPlan(
+            index,
+            layer,
+            config.diff_ids[index],
+            str(chain[index]),
+            str(chain[index - 1]) if index else "",
+        )
+        for index, layer in enumerate(layers)
+    )
+
+
+def plan_image(layers: Sequence[LayerPlan], snapshotter: Snapshotter) -> ImagePlan:
+    """Ask a snapshotter top-down what it has; the highest committed layer ends the asking."""
+    for plan in reversed(layers):
+        if is_committed(snapshotter, plan.chain_id):
+            return ImagePlan(tuple(layers), plan.index + 1)
+    return ImagePlan(tuple(layers), 0)
+
+
+def is_committed(snapshotter: Snapshotter, name: str) -> bool:
+    """Tell whether a snapshot is committed and can be built upon."""
+    try:
+        info = snapshotter.stat(name)
+    except NotFound:
+        return False
+    return info.kind is Kind.COMMITTED and info.state is not State.BROKEN
+
+
+def check_space(plan: ImagePlan, store: ContentStore, directories: Mapping[str, str]) -> None:
+    """Refuse work that cannot fit, before it begins.
+
+    What an image takes uncompressed is not written down anywhere, so this asks only for what
+    it takes at the very least: the blobs still to be fetched, and as much again for their files.
+    A disk that fills up later is reported by the write that fails.
+
+    Args:
+        plan: what will be done.
+        store: where blobs go.
+        directories: path by purpose (`content`, `snapshots`), to be measured.
+
+    Raises:
+        ResourceExhausted: a filesystem has less room than that; the message names it.
+    """
+    missing = sum(p.descriptor.size for p in plan.holes if not store.exists(p.descriptor.digest))
+    files = sum(p.descriptor.size for p in plan.holes)
+    needs: dict[int, tuple[int, str]] = {}
+    for purpose, need in (("content", missing), ("snapshots", files)):
+        path = directories[purpose]
+        device = os.stat(path).st_dev
+        before, _ = needs.get(device, (0, ""))
+        needs[device] = (before + need, path)
+    for need, path in needs.values():
+        status = os.statvfs(path)
+        free = status.f_bavail * status.f_frsize
+        if need > free:
+            raise ResourceExhausted(
+                f"not enough space on the filesystem of {path!r}: the image needs at least"
+                f" {need} bytes, {free} are free"
+            )

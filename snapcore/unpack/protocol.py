@@ -1,0 +1,125 @@
+"""What the parent and its worker processes say to each other.
+
+Messages are msgpack of tagged structs over SOCK_SEQPACKET sockets, so that a message is whole
+or absent; descriptors travel beside them (SCM_RIGHTS, unix(7)).
+
+    parent → zygote   Job + descriptors [job socket, blob, directory, owner lock, lower?]
+    worker → parent   Hello + [pidfd], then Read … and Opaque + [directory] …, then one of
+                      Done, WhiteoutsFirst, Failed
+    parent → worker   Marked, after each Opaque
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+import msgspec
+
+from snapcore import errors
+from snapcore.archive import ApplyPolicy, Limits
+from snapcore.errors import ContractError, SnapcoreError
+
+MAX_MESSAGE: Final = 64 * 1024
+MAX_DESCRIPTORS: Final = 8
+_MAX_TEXT: Final = 4000
+
+
+class Job(msgspec.Struct, frozen=True, tag=True):
+    """One layer to apply; all plain values, so that nothing can hide in it."""
+
+    digest: str
+    size: int
+    diff_id: str
+    style: str
+    base: bool
+    has_lower: bool
+    whiteouts_first: bool
+    limits: Limits
+    policy: ApplyPolicy
+
+
+class Hello(msgspec.Struct, frozen=True, tag=True):
+    """The worker runs; its pidfd comes along."""
+
+
+class Read(msgspec.Struct, frozen=True, tag=True):
+    """So many compressed bytes have been read."""
+
+    count: int
+
+
+class Opaque(msgspec.Struct, frozen=True, tag=True):
+    """Please mark the directory that comes along opaque."""
+
+
+class Marked(msgspec.Struct, frozen=True, tag=True):
+    """The directory is marked; `error` is an errno, 0 for success."""
+
+    error: int = 0
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """The layer is applied and all its digests match."""
+
+    entries: int
+    size: int
+    skipped: dict[str, int]
+
+
+class Again(msgspec.Struct, frozen=True, tag=True):
+    """A late whiteout: apply to a fresh target, whiteouts first."""
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """The layer could not be applied; the error by the name of its class."""
+
+    kind: str
+    message: str
+
+
+FromWorker: TypeAlias = Hello | Read | Opaque | Done | Again | Failed
+
+_from_worker: Final[msgspec.msgpack.Decoder[FromWorker]] = msgspec.msgpack.Decoder(FromWorker)
+_job: Final = msgspec.msgpack.Decoder(Job)
+_marked: Final = msgspec.msgpack.Decoder(Marked)
+_CLASSES: Final[dict[str, type[SnapcoreError]]] = {
+    name: getattr(errors, name) for name in errors.__all__ if name[0].isupper()
+}
+
+
+def encode(message: Job | FromWorker | Marked) -> bytes:
+    """Return the bytes of a message."""
+    return msgspec.msgpack.encode(message)
+
+
+def decode_job(data: bytes) -> Job:
+    """Parse what the zygote received."""
+    return _job.decode(data)
+
+
+def decode_marked(data: bytes) -> Marked:
+    """Parse the parent's answer to an Opaque."""
+    return _marked.decode(data)
+
+
+def decode_from_worker(data: bytes) -> FromWorker:
+    """Parse a worker's message; the worker has read hostile bytes, so nothing is assumed.
+
+    Raises:
+        ContractError: it is not a message.
+    """
+    try:
+        return _from_worker.decode(data)
+    except msgspec.MsgspecError as error:
+        raise ContractError(f"worker process sent nonsense: {error}") from error
+
+
+def failure(error: SnapcoreError) -> Failed:
+    """Return the message that carries an error to the parent."""
+    return Failed(type(error).__name__, str(error)[:_MAX_TEXT])
+
+
+def revive(message: Failed) -> SnapcoreError:
+    """Return the error that a worker reported."""
+    kind = _CLASSES.get(message.kind, ContractError)
+    return kind(message.message)

@@ -1,0 +1,101 @@
+"""One worker: a forked child that applies one layer and reports over its socket."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+from typing import Final
+
+from snapcore.archive import Destination, Expected, Limits, WhiteoutsFirst, unpack_layer
+from snapcore.errors import ContractError, PermissionDenied, ResourceExhausted, SnapcoreError
+from snapcore.linux import set_parent_death_signal
+from snapcore.oci import Digest, WhiteoutStyle
+from snapcore.unpack import protocol
+
+_ADDRESS_SPACE: Final = 2 << 30
+_OPEN_FILES: Final = 4096
+_REPORT_EVERY: Final = 1 << 20
+
+
+class ParentSteps:
+    """What the applier asks of the parent, over the job's socket."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._reported = 0
+
+    def mark_opaque(self, directory: int) -> None:
+        """Have the parent mark a directory: that may need a capability which we gave up."""
+        socket.send_fds(self._connection, [protocol.encode(protocol.Opaque())], [directory])
+        answer = protocol.decode_marked(self._connection.recv(protocol.MAX_MESSAGE))
+        if answer.error:
+            raise PermissionDenied(
+                f"cannot mark a directory opaque: {os.strerror(answer.error)}"
+                " (overlay needs root, or userxattr in a user namespace)"
+            )
+
+    def progress(self, read: int) -> None:
+        """Report bytes read, about once a mebibyte."""
+        if read - self._reported >= _REPORT_EVERY:
+            self._reported = read
+            self._connection.send(protocol.encode(protocol.Read(read)))
+
+
+def run(connection: socket.socket, job: protocol.Job, descriptors: list[int], parent: int) -> None:
+    """Apply a layer in this process and send the outcome; never raises for a bad layer."""
+    set_parent_death_signal(signal.SIGKILL)
+    if os.getppid() != parent:
+        return
+    _limit(job.limits)
+    pidfd = os.pidfd_open(os.getpid())
+    socket.send_fds(connection, [protocol.encode(protocol.Hello())], [pidfd])
+    os.close(pidfd)
+    connection.send(protocol.encode(_outcome(connection, job, descriptors)))
+
+
+def _outcome(
+    connection: socket.socket, job: protocol.Job, descriptors: list[int]
+) -> protocol.FromWorker:
+    # The owner's lock is held by being inherited; nobody reads it here.
+    blob, directory, _owner, *lower = descriptors
+    destination = Destination(
+        directory, lower[0] if job.has_lower else None, WhiteoutStyle(job.style), job.base
+    )
+    expected = Expected(Digest.parse(job.digest), job.size, Digest.parse(job.diff_id))
+    try:
+        result = unpack_layer(
+            blob,
+            destination,
+            expected,
+            job.limits,
+            job.policy,
+            ParentSteps(connection),
+            whiteouts_first=job.whiteouts_first,
+        )
+    except WhiteoutsFirst:
+        return protocol.Again()
+    except SnapcoreError as error:
+        return protocol.failure(error)
+    except MemoryError:
+        return protocol.failure(ResourceExhausted(f"out of memory while applying {job.digest}"))
+    except Exception as error:  # noqa: BLE001 - a worker must not die without a word
+        return protocol.failure(
+            ContractError(f"bug while applying {job.digest}: {type(error).__name__}: {error}")
+        )
+    return protocol.Done(result.entries, result.size, dict(result.skipped))
+
+
+def _limit(limits: Limits) -> None:
+    for which, value in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_AS, _ADDRESS_SPACE),
+        (resource.RLIMIT_NOFILE, _OPEN_FILES),
+        (resource.RLIMIT_FSIZE, limits.size),
+    ):
+        _, hard = resource.getrlimit(which)
+        if hard == resource.RLIM_INFINITY or value <= hard:
+            resource.setrlimit(which, (value, value))
+    # Past RLIMIT_FSIZE the write then fails with EFBIG instead of killing the process.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
