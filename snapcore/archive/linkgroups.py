@@ -111,12 +111,10 @@ class CopyUp:
         try:
             target = os.open(name, _CREATE, 0o600, dir_fd=directory.upper)
             try:
-                left = status.st_size
-                while left > 0:
-                    copied = os.copy_file_range(source, target, min(left, _CHUNK))
-                    if copied == 0:
-                        break
-                    left -= copied
+                # The source lies on an overlay, so that copy_file_range(2) would say EXDEV.
+                offset = 0
+                while copied := os.sendfile(target, source, offset, _CHUNK):
+                    offset += copied
                 self._attributes.own(target, status.st_uid, status.st_gid)
                 os.fchmod(target, stat.S_IMODE(status.st_mode))
                 self._attributes.set_xattrs(target, read_xattrs(source))
