@@ -1,0 +1,88 @@
+"""One layer from compressed bytes to a verified directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from snapcore.archive.apply import apply_entries
+from snapcore.archive.pipeline import LayerDigests, LayerStream
+from snapcore.archive.tar import TarReader
+from snapcore.archive.types import (
+    ApplyPolicy,
+    Destination,
+    Expected,
+    LayerResult,
+    Limits,
+    Steps,
+)
+from snapcore.archive.whiteout import collect
+from snapcore.errors import DigestMismatch
+
+
+def unpack_layer(
+    blob: int,
+    destination: Destination,
+    expected: Expected,
+    limits: Limits,
+    policy: ApplyPolicy,
+    steps: Steps,
+    *,
+    whiteouts_first: bool,
+) -> LayerResult:
+    """Inflate, hash, parse and apply a layer, and compare all its digests.
+
+    Args:
+        blob: open descriptor of the compressed layer, at its beginning; seekable if
+            `whiteouts_first`.
+        destination: where it goes; spoilt unless this returns.
+        expected: what it must turn out to be.
+        limits: its budgets.
+        policy: what happens to owners and devices.
+        steps: what the parent process does for us.
+        whiteouts_first: read it twice and apply all deletions before anything else.
+
+    Raises:
+        WhiteoutsFirst: it must be done again with `whiteouts_first`.
+        DigestMismatch: the blob, or what is in it, is not what the image says.
+        RefusedInput: the layer is malformed or hostile.
+        ResourceExhausted, PermissionDenied, DataLoss, Unimplemented: what this host cannot.
+    """
+    deletions = None
+    if whiteouts_first:
+        with _stream(blob, expected, limits, None) as stream:
+            deletions = collect(TarReader(stream, limits))
+            _verify(stream.finish(), expected)
+        os.lseek(blob, 0, os.SEEK_SET)
+    with _stream(blob, expected, limits, steps.progress) as stream:
+        reader = TarReader(stream, limits)
+        skipped = apply_entries(reader, destination, policy, steps, deletions)
+        digests = stream.finish()
+    _verify(digests, expected)
+    return LayerResult(reader.entries, digests.size, skipped)
+
+
+def _stream(
+    blob: int, expected: Expected, limits: Limits, on_read: Callable[[int], None] | None
+) -> LayerStream:
+    return LayerStream(
+        blob,
+        limits,
+        blob_algorithm=expected.digest.algorithm,
+        diff_algorithm=expected.diff_id.algorithm,
+        on_read=on_read,
+    )
+
+
+def _verify(found: LayerDigests, expected: Expected) -> None:
+    if found.blob_size != expected.size:
+        raise DigestMismatch(
+            f"layer {expected.digest} has {found.blob_size} bytes, not {expected.size}"
+        )
+    if found.blob != expected.digest:
+        raise DigestMismatch(f"layer {expected.digest} has digest {found.blob}")
+    if found.diff_id != expected.diff_id:
+        raise DigestMismatch(
+            f"layer {expected.digest} has diff ID {found.diff_id}, the image's config says"
+            f" {expected.diff_id}"
+        )
