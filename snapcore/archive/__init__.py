@@ -1,5 +1,6 @@
 """Layers as archives: strict reading, verified streams, and the canonical digest of a tree."""
 
+from snapcore.archive.apply import EntrySource as EntrySource
 from snapcore.archive.apply import apply_entries as apply_entries
 from snapcore.archive.blocks import BlockReader as BlockReader
 from snapcore.archive.compression import ByteStream as ByteStream
@@ -8,8 +9,7 @@ from snapcore.archive.compression import open_stream as open_stream
 from snapcore.archive.digest import TreeDigest as TreeDigest
 from snapcore.archive.digest import tree_digest as tree_digest
 from snapcore.archive.digest import tree_listing as tree_listing
-from snapcore.archive.entries import EntrySource as EntrySource
-from snapcore.archive.layerjob import unpack_layer as unpack_layer
+from snapcore.archive.job import unpack_layer as unpack_layer
 from snapcore.archive.pipeline import LayerDigests as LayerDigests
 from snapcore.archive.pipeline import LayerStream as LayerStream
 from snapcore.archive.tar import TarReader as TarReader
