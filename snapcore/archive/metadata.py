@@ -33,6 +33,8 @@ _WITH_USER: Final = (EntryType.FILE, EntryType.DIRECTORY)
 # xattr(7): the kernel's limits; a filesystem may have smaller ones and says so by itself.
 _MAX_NAME: Final = 255
 _MAX_VALUE: Final = 65536
+_ACL_VERSION: Final = b"\2\0\0\0"
+_ACL_ENTRY: Final = 8
 # linux/capability.h: VFS_CAP_REVISION_2 and _3 with their sizes.
 _CAPABILITY_SIZES: Final = {2: 20, 3: 24}
 _NONE: Final = (errno.ENODATA, errno.ENOTSUP)
@@ -245,6 +247,10 @@ def _check_xattr(entry: Entry, name: bytes, value: bytes) -> None:
         why = "bad name"
     elif len(value) > _MAX_VALUE:
         why = f"{len(value)} bytes; at most {_MAX_VALUE} are possible"
+    elif name in (ACL_ACCESS, ACL_DEFAULT):
+        # linux/posix_acl_xattr.h; the kernel would call another version "not supported".
+        if value[:4] != _ACL_VERSION or len(value) % _ACL_ENTRY != len(_ACL_VERSION):
+            why = "no POSIX ACL of version 2"
     elif name == _CAPABILITY:
         # Four bytes, little-endian: the revision is the top one (capabilities(7)).
         revision = value[3] if len(value) > 3 else 0

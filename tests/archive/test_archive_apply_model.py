@@ -83,7 +83,8 @@ def _entries(draw: st.DrawFn) -> tuple[Entry, bytes]:
 @st.composite
 def stacks(draw: st.DrawFn) -> list[Layer]:
     """Draw layers that mostly can be applied; now and then one that must be refused."""
-    tree, stack = empty_tree(), []
+    tree = empty_tree()
+    stack: list[Layer] = []
     for _ in range(draw(st.integers(1, 4))):
         layer: list[tuple[Entry, bytes]] = []
         for drawn in draw(st.lists(_entries(), max_size=12)):

@@ -31,6 +31,7 @@ from snapcore.linux import (
     fsopen,
 )
 from snapcore.oci import WhiteoutStyle
+from snapcore.oci.whiteout import AUFS_LEFTOVERS
 
 Path: TypeAlias = tuple[bytes, ...]
 Layer: TypeAlias = Sequence[tuple[Entry, bytes]]
@@ -181,6 +182,7 @@ def model_apply(below: Tree, layer: Layer) -> Tree:
         Refused: the layer cannot be applied.
     """
     tree = dict(below)
+    layer = [part for part in layer if AUFS_LEFTOVERS.isdisjoint(part[0].path)]
     for item, _ in layer:
         if item.path and item.path[-1].startswith(b".wh."):
             _model_delete(below, tree, item.path)
