@@ -17,10 +17,11 @@ from typing import Final, Protocol
 
 from snapcore.archive.copyup import CopyUp
 from snapcore.archive.failures import Blocked, Path, layer_error, shown
+from snapcore.archive.handles import Directory, Seen, lookup
 from snapcore.archive.journal import Journal, Tracking, Untracked, Was
 from snapcore.archive.metadata import AttributeWriter, clamp_time
 from snapcore.archive.skipped import Skipped
-from snapcore.archive.tree import Directory, MergedTree, Seen, lookup
+from snapcore.archive.tree import MergedTree
 from snapcore.archive.types import ApplyPolicy, Destination, Entry, EntryType, Steps
 from snapcore.archive.whiteout import (
     Deletion,

@@ -13,8 +13,9 @@ from typing import Final
 
 from snapcore.archive.deferred import open_directory
 from snapcore.archive.failures import Blocked, Path
+from snapcore.archive.handles import Directory
 from snapcore.archive.metadata import AttributeWriter, change_mode, node_place, read_xattrs
-from snapcore.archive.tree import Directory, MergedTree
+from snapcore.archive.tree import MergedTree
 from snapcore.linux import ficlone
 
 _CHUNK: Final = 1 << 30
