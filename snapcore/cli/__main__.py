@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 import click
 
@@ -18,12 +20,13 @@ from snapcore.cli.exits import (
     as_ours,
     culprit,
     exit_code,
-    is_closed_pipe,
     sentence,
 )
+from snapcore.cli.output import flush
 from snapcore.cli.signals import terminable
 
 _COMPLETE = "_SNAPCORE_COMPLETE"
+_STDOUT: Final = 1
 _log = logging.getLogger("snapcore.cli")
 
 
@@ -42,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         with terminable():
             invoke(arguments)
-            sys.stdout.flush()
+            flush()
     except click.exceptions.Exit as leave:
         return leave.exit_code
     except click.ClickException as error:
@@ -79,8 +82,9 @@ def _usage(error: click.ClickException) -> int:
 
 def _report(error: BaseException) -> int:
     cause = culprit(error)
-    _silence_stdout()
-    if is_closed_pipe(cause):
+    _give_up_stdout()
+    if isinstance(cause, BrokenPipeError) and _reader_is_gone():
+        # As under `head`: that needs no words.
         return 128 + signal.SIGPIPE
     ours = as_ours(cause)
     _log.debug("the failure below came from here", exc_info=error)
@@ -88,14 +92,20 @@ def _report(error: BaseException) -> int:
     return exit_code(ours)
 
 
-def _silence_stdout() -> None:
-    """Keep what is still buffered, and cannot be written, from failing once more at exit."""
+def _reader_is_gone() -> bool:
+    """Tell whether stdout is the pipe that broke, and not one to a helper program."""
+    poll = select.poll()
+    poll.register(_STDOUT, select.POLLOUT)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
+
+
+def _give_up_stdout() -> None:
+    """Write what is still buffered; if that fails, keep it from failing once more at exit."""
     try:
         sys.stdout.flush()
     except OSError:
-        devnull = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(devnull, sys.stdout.fileno())
-        os.close(devnull)
+        # Not file descriptor 1, which may still be asked why it failed.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as we live
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """From an error to an exit code and one sentence: the only table of that kind.
 
-0 is success. 130 and 143 are SIGINT and SIGTERM, 141 is SIGPIPE: 128 and the signal, as shells
-count them.
+0 is success. 130 and 143 are SIGINT and SIGTERM: 128 and the signal, as shells count them; so is
+141 (SIGPIPE), which `main` decides because only it knows whether stdout is what broke.
 """
 
 from __future__ import annotations
 
-import errno
 import signal
 from typing import Final
 
@@ -68,8 +67,6 @@ def exit_code(error: BaseException) -> int:
         return 128 + error.number
     if isinstance(error, KeyboardInterrupt):
         return 128 + signal.SIGINT
-    if isinstance(error, BrokenPipeError):
-        return 128 + signal.SIGPIPE
     for kind, code in EXIT_CODES:
         if isinstance(error, kind):
             return code
@@ -78,16 +75,14 @@ def exit_code(error: BaseException) -> int:
 
 def as_ours(error: BaseException) -> BaseException:
     """Turn a bare OSError that got through to the top into one of our errors."""
-    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+    if isinstance(error, OSError):
         what = "system call" if error.filename is None else repr(error.filename)
         return from_os_error(error, what)
     return error
 
 
 def sentence(error: BaseException) -> str:
-    """Return what to say about a failure, in one line; "" if there is nothing to say."""
-    if isinstance(error, BrokenPipeError):
-        return ""
+    """Return what to say about a failure, in one line."""
     if isinstance(error, Interrupted):
         return f"interrupted by {signal.Signals(error.number).name}; cleaned up"
     if isinstance(error, KeyboardInterrupt):
@@ -96,11 +91,6 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, SnapcoreError):
         return text or type(error).__name__
     return f"internal error: {type(error).__name__}: {text} (--log-level debug shows where)"
-
-
-def is_closed_pipe(error: BaseException) -> bool:
-    """Tell whether an error means that nobody reads our output any more."""
-    return isinstance(error, OSError) and error.errno == errno.EPIPE
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

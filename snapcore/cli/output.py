@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, cast
+from typing import Literal, TextIO, TypeAlias, cast
 
 from snapcore.cli.text import human_size, printable
+from snapcore.errors import from_os_error
 
 Format: TypeAlias = Literal["table", "json"]
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
@@ -55,23 +58,36 @@ class Column:
 def write_json(value: Json) -> None:
     """Write one JSON document. Bytes that are not UTF-8 become a backslash escape in a string."""
     text = json.dumps(_encodable(value), indent=2, ensure_ascii=False)
-    sys.stdout.write(text + "\n")
+    write_text(text)
 
 
 def write_line(text: str) -> None:
     """Write one line made printable."""
-    sys.stdout.write(printable(text) + "\n")
+    write_text(printable(text))
 
 
 def write_text(text: str) -> None:
     """Write a text of our own making, of any number of lines."""
-    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    with _stdout() as out:
+        out.write(text if text.endswith("\n") else text + "\n")
 
 
 def write_bytes(data: bytes) -> None:
     """Write raw bytes, such as a blob's, as they are."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(data)
+    with _stdout() as out:
+        out.flush()
+        out.buffer.write(data)
+
+
+def flush() -> None:
+    """Hand over what is still buffered.
+
+    Raises:
+        ResourceExhausted: stdout is a file on a full disk.
+        BrokenPipeError: nobody reads stdout any more.
+    """
+    with _stdout() as out:
+        out.flush()
 
 
 def write_rows(form: Format, columns: Sequence[Column], rows: Sequence[Record]) -> None:
@@ -89,7 +105,7 @@ def write_record(form: Format, record: Record) -> None:
         return
     width = max((len(key) for key in record), default=0)
     for key, value in record.items():
-        sys.stdout.write(f"{key:<{width}}  {plain(value)}".rstrip() + "\n")
+        write_text(f"{key:<{width}}  {plain(value)}".rstrip())
 
 
 def _write_table(columns: Sequence[Column], rows: Sequence[Record]) -> None:
@@ -101,12 +117,28 @@ def _write_table(columns: Sequence[Column], rows: Sequence[Record]) -> None:
         table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(column.show(row[column.key]) for column in columns))
-    # Without a terminal nothing may be folded: a program or a pager takes whole lines.
-    width = None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL
-    console = Console(width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)
-    with console.capture() as captured:
-        console.print(table)
-    sys.stdout.writelines(line.rstrip() + "\n" for line in captured.get().splitlines())
+    terminal = sys.stdout.isatty()
+    rendered = io.StringIO()
+    Console(
+        file=rendered,
+        force_terminal=terminal,
+        # Without a terminal nothing may be folded: a program or a pager takes whole lines.
+        width=None if terminal else _WIDTH_WITHOUT_TERMINAL,
+        markup=False,
+        highlight=False,
+        emoji=False,
+    ).print(table)
+    write_text("\n".join(line.rstrip() for line in rendered.getvalue().splitlines()))
+
+
+@contextmanager
+def _stdout() -> Iterator[TextIO]:
+    try:
+        yield sys.stdout
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise from_os_error(error, "standard output") from error
 
 
 def _encodable(value: Json) -> Json:

@@ -104,34 +104,52 @@ def test_signal_cleans_up(program: str, number: signal.Signals) -> None:
     assert f"interrupted by {number.name}" in err
 
 
-def test_reader_that_went_away() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("arguments", [["config", "show"], ["--help"]])
+def test_reader_that_went_away(arguments: list[str], unbuffered: str) -> None:
     child = subprocess.Popen(
-        [sys.executable, "-m", "snapcore.cli", "config", "show"],
+        [sys.executable, "-m", "snapcore.cli", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=child_environment(),
+        env=child_environment({"PYTHONUNBUFFERED": unbuffered}),
     )
     with child:
         assert child.stdout is not None
         child.stdout.close()
         child.stdout = None
         _, err = child.communicate(timeout=30)
-    assert child.returncode == 141
-    assert err == b""
+    assert (child.returncode, err) == (141, b"")
 
 
-def test_full_disk_under_stdout() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_full_disk_under_stdout(unbuffered: str) -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [sys.executable, "-m", "snapcore.cli", "config", "show"],
             stdout=full,
             stderr=subprocess.PIPE,
-            env=child_environment(),
+            env=child_environment({"PYTHONUNBUFFERED": unbuffered}),
             check=False,
         )
     assert done.returncode == 7
-    assert b"No space left on device" in done.stderr
-    assert done.stderr.count(b"\n") == 1
+    assert done.stderr == b"snapcore: standard output: No space left on device\n"
+
+
+def test_a_broken_pipe_that_is_not_stdout() -> None:
+    program = (
+        "import os, sys\n"
+        "from snapcore.cli import __main__ as entry\n"
+        "def work(_):\n"
+        "    read, write = os.pipe()\n"
+        "    os.close(read)\n"
+        "    os.write(write, b'x')\n"
+        "entry.invoke = work\n"
+        "sys.exit(entry.run([]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "snapcore: system call: Broken pipe\n")
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
