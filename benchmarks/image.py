@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from support.layout import File, Layer, LayoutBuilder, tar_of, whiteout
+from support.layout import Layer, LayoutBuilder
 
 TAG: Final = "latest"
 LAYERS: Final = 5
@@ -97,6 +97,23 @@ def _layer(builder: LayoutBuilder, files: Sequence[Found]) -> Layer:
         return builder.add_layer_stream(plain, "gzip")
 
 
+def _deletions(builder: LayoutBuilder, files: Sequence[Found]) -> Layer:
+    """Delete every thousandth file again, so that whiteouts are part of the measure.
+
+    The directories above are entries too, as builders write them: for implied ones containerd
+    makes up a time, and then no two trees are equal.
+    """
+    with tempfile.TemporaryFile(dir=builder.directory) as plain:
+        with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            written: set[str] = set()
+            for found in [found for found in files if found.size][::1000]:
+                _add_parents(archive, found.path, written)
+                directory, name = os.path.split(found.path)
+                archive.addfile(tarfile.TarInfo(f"{directory}/.wh.{name}"))
+        plain.seek(0)
+        return builder.add_layer_stream(plain, "gzip")
+
+
 def _add_parents(archive: tarfile.TarFile, path: str, written: set[str]) -> None:
     parent = os.path.dirname(path)
     if parent and parent not in written:
@@ -108,9 +125,3 @@ def _add(archive: tarfile.TarFile, path: str, written: set[str]) -> None:
     if path not in written:
         written.add(path)
         archive.add(f"/{path}", arcname=path, recursive=False)
-
-
-def _deletions(builder: LayoutBuilder, files: Sequence[Found]) -> Layer:
-    """Delete every thousandth file again, so that whiteouts are part of the measure."""
-    gone = [found.path for found in files if found.size][::1000]
-    return builder.add_layer(tar_of(*map(whiteout, gone), File("usr/added", b"last layer\n")))

@@ -65,6 +65,8 @@ def _backends() -> list[str]:
     """Return the snapshotters that work here; say why the others do not."""
     usable = []
     for row in json.loads(snapcore("--format", "json", "plugins", "ls")):
+        if row["kind"] != "snapshotter":
+            continue
         if row["usable"]:
             usable.append(row["name"])
         else:
