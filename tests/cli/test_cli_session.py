@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.cli import Outcome, spawn
 
+from snapcore.cli.acquire import Wanted
 from snapcore.cli.flags import Flag
 from snapcore.cli.session import Session
 from snapcore.errors import InvalidArgument
@@ -47,10 +49,12 @@ def test_environment_is_weaker_than_a_flag(tmp_path: Path) -> None:
     shown = settings(spawn("config", "show", "--format", "json", environment=environment))
     assert shown["root"] == ("/e", "env SNAPCORE_ROOT")
     assert shown["unpack.downloads"] == (9, str(path))
-    shown = settings(
-        spawn("config", "show", "--format", "json", "--root", "/f", environment=environment)
-    )
-    assert shown["root"] == ("/f", "flag --root")
+    for arguments in (
+        ("config", "show", "--format", "json", "--root", "/f"),
+        ("--root", "/f", "config", "show", "--format", "json"),
+    ):
+        shown = settings(spawn(*arguments, environment=environment))
+        assert shown["root"] == ("/f", "flag --root")
 
 
 def test_snapshotter_may_be_repeated() -> None:
@@ -122,6 +126,22 @@ def test_docker_config_is_found(tmp_path: Path) -> None:
     environment["DOCKER_CONFIG"] = str(other)
     found = session(environment=environment).load().config.registry.docker_config
     assert found == f"{other}/config.json"
+
+
+def test_only_the_last_snapshotter_lets_go_of_layers() -> None:
+    several = session({"snapshotter": Flag(("a", "b"), "flag --snapshotter")})
+    wanted = Wanted("linux/arm64", None, ("x=1",), unpack=True, downloads=3, quiet=False)
+    choices = wanted.choices(several)
+    assert [(choice.snapshotter, choice.discard) for choice in choices] == [
+        ("a", False),
+        ("b", None),
+    ]
+    assert {choice.platform for choice in choices} == {"linux/arm64"}
+    assert [choice.snapshot_labels for choice in choices] == [{"x": "1"}] * 2
+    (only,) = replace(wanted, unpack=False, discard=True).choices(several)
+    assert (only.snapshotter, only.unpack, only.discard) == ("", False, True)
+    (setting,) = wanted.settings()
+    assert several.load([setting]).config.unpack.downloads == 3
 
 
 def test_empty_flag_value_is_refused() -> None:
