@@ -35,6 +35,8 @@ from snapcore.archive import (
     WhiteoutsFirst,
     apply_entries,
 )
+from snapcore.archive.deferred import DeferredDirectories
+from snapcore.archive.metadata import clamp_time
 from snapcore.errors import (
     DataLoss,
     PermissionDenied,
@@ -168,27 +170,68 @@ def test_a_directory_over_a_directory_loses_the_xattrs_it_does_not_mention(
 
 @needs_root
 @both
+@pytest.mark.parametrize(
+    ("mode", "acl"), [(0o2755, {}), (0o755, {b"system.posix_acl_default": NAMED_ACL})]
+)
 def test_nothing_inherits_the_group_or_the_acl_of_its_directory(
-    kind: type[Native | Overlay], tmp_path: Path
+    kind: type[Native | Overlay], mode: int, acl: dict[bytes, bytes], tmp_path: Path
 ) -> None:
     place = kind(str(tmp_path))
-    acl = {b"system.posix_acl_default": ACL}
-    top = entry("d", DIRECTORY, mode=0o2755, ids=(0, 50), xattrs=acl)
-    children = [
+    top = entry("d", DIRECTORY, mode=mode, ids=(0, 50), xattrs=acl)
+    first = [
         file("d/file"),
         folder("d/dir"),
         entry("d/pipe", EntryType.FIFO),
         file("d/implied/file"),
         symlink("d/link", "x"),
     ]
-    place.apply([top, *children])
-    place.apply([file("d/second"), entry("d/pipe2", EntryType.FIFO), folder("d/dir2")])
+    second = [file("d/file2"), entry("d/pipe2", EntryType.FIFO), folder("d/dir2"), file("d/i/f")]
+    place.apply([top, *first])
+    place.apply(second)
     with place.mounted() as root:
-        for name in "file dir pipe implied implied/file link second pipe2 dir2".split():  # noqa: SIM905
-            assert os.lstat(f"{root}/d/{name}").st_gid == 0, name
-            found = os.listxattr(f"{root}/d/{name}", follow_symlinks=False)
-            assert [n for n in found if not n.startswith("trusted.")] == [], name
-        assert os.getxattr(f"{root}/d", "system.posix_acl_default") == ACL
+        tree = observe(root)
+    assert tree[(b"d",)][6] == list(acl.items())
+    del tree[()], tree[(b"d",)]
+    assert len(tree) == 11
+    for path, (_, _, ids, _, _, _, xattrs, _) in tree.items():
+        assert (ids, xattrs) == ((0, 0), []), path
+
+
+@needs_root
+@both
+def test_a_new_directory_hides_the_attributes_below_it_at_any_depth(
+    kind: type[Native | Overlay], tmp_path: Path
+) -> None:
+    place = kind(str(tmp_path))
+    place.apply([folder("d"), folder("d/sub"), folder("d/sub/deep", mode=0o700, mtime=7)])
+    place.apply(
+        [
+            whiteout("d"),
+            folder("d"),
+            folder("d/sub"),
+            file("d/other"),
+            file("d/sub/deep/file"),
+        ]
+    )
+    with place.mounted() as root:
+        status = os.stat(f"{root}/d/sub/deep")
+    assert (stat.S_IMODE(status.st_mode), status.st_mtime_ns) == (0o755, 0)
+
+
+@needs_root
+@both
+def test_a_link_group_leaves_out_names_that_a_new_symlink_hides(
+    kind: type[Native | Overlay], tmp_path: Path
+) -> None:
+    place = kind(str(tmp_path))
+    place.apply(
+        [folder("d"), folder("e"), file("h", b"1"), hardlink("d/h", "h"), file("e/h", b"2")]
+    )
+    place.apply([symlink("d", "e"), hardlink("z", "h")])
+    with place.mounted() as root:
+        assert os.path.samefile(f"{root}/z", f"{root}/h")
+        assert os.stat(f"{root}/h").st_nlink == 2
+        assert not os.path.samefile(f"{root}/z", f"{root}/e/h")
 
 
 @needs_root
@@ -213,6 +256,41 @@ def test_times_are_exact_inside_one_range(
     with place.mounted() as root:
         assert os.stat(f"{root}/f").st_mtime_ns == kept
         assert os.stat(f"{root}/d").st_mtime_ns == kept
+
+
+def test_the_ends_of_the_range_have_no_fraction() -> None:
+    # Some filesystems hold more and would keep what others drop.
+    first, last = -(2**31) * 10**9, 0x37FFFFFFF * 10**9
+    given = [
+        first - 1,
+        first,
+        first + 1,
+        first + 10**9 - 1,
+        first + 10**9,
+        last - 1,
+        last,
+        last + 1,
+    ]
+    assert [clamp_time(time) for time in given] == [
+        first, first, first, first, first + 10**9, last - 1, last, last,
+    ]  # fmt: skip
+
+
+def test_a_directory_that_was_replaced_is_left_alone_at_the_end(tmp_path: Path) -> None:
+    deferred = DeferredDirectories()
+    for name in ("same", "other", "link", "file", "gone"):
+        (tmp_path / name).mkdir()
+        deferred.set((name.encode(),), os.stat(tmp_path / name), 5, 0o500)
+    # Renamed rather than removed, or the new one might get the same inode number.
+    for name in ("other", "link", "file", "gone"):
+        (tmp_path / name).rename(tmp_path / f"old-{name}")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "link").symlink_to("old-link")
+    (tmp_path / "file").touch()
+    with opened(str(tmp_path)) as root:
+        deferred.carry_out(root)
+    done = {n for n in os.listdir(tmp_path) if os.lstat(tmp_path / n).st_mtime_ns == 5}
+    assert done == {"same"}
 
 
 @needs_root
@@ -321,6 +399,7 @@ def test_a_base_layer_deletes_nothing_and_marks_nothing(tmp_path: Path) -> None:
         pytest.param([whiteout("d/one"), opaque("d")], id="whiteout-inside-opaque"),
         pytest.param([file("d/new"), whiteout("d/one")], id="sibling"),
         pytest.param([folder("n"), whiteout("n/x"), file("n/x")], id="in-a-new-directory"),
+        pytest.param([file("n/x"), whiteout("n/x")], id="in-an-implied-directory"),
         pytest.param([hardlink("z", "d/two"), whiteout("d/one")], id="sibling-of-a-link-source"),
     ],
 )

@@ -40,10 +40,10 @@ CHARACTER: Final = EntryType.CHARACTER
 DIRECTORY: Final = EntryType.DIRECTORY
 LONG: Final = "n" * 255
 BASE: Final[Layer] = (
-    folder("d"),
+    folder("d", mtime=7),
     file("d/one", b"1"),
     file("d/two", b"2"),
-    folder("d/sub"),
+    folder("d/sub", mtime=8),
     file("d/sub/deep", b"deep"),
     file("file", b"data"),
     folder("usr"),
@@ -131,6 +131,28 @@ CASES: Final[list[tuple[str, Layer, Changes]]] = [
             # /usr/lib/../../usr is /usr again.
             "usr/z": "file z",
         },
+    ),
+    (
+        "symlink-on-the-way-is-replaced-by-a-name-in-the-open-directory",
+        [
+            symlink("d/hop", "/d/sub"),
+            symlink("s", "d/hop/.."),
+            file("s/y", b"y"),
+            symlink("s/hop", "/usr/lib"),
+            file("s/z", b"z"),
+        ],
+        {
+            "d/hop": "link /usr/lib",
+            "s": "link d/hop/..",
+            "d/y": "file y",
+            # Through the new link: /usr/lib/.. is /usr.
+            "usr/z": "file z",
+        },
+    ),
+    (
+        "forty-links",
+        [*(symlink(f"s{n}", f"s{n + 1}") for n in range(39)), symlink("s39", "d"), file("s0/y")],
+        {**{f"s{n}": f"link s{n + 1}" for n in range(39)}, "s39": "link d", "d/y": "file "},
     ),
     (
         "link-chain",
@@ -284,6 +306,9 @@ CASES: Final[list[tuple[str, Layer, Changes]]] = [
      {**D_EMPTY, "d": "dir 700"}),
     ("opaque-then-same-subdirectory", [opaque("d"), file("d/sub/n", b"n")],
      {**D_EMPTY, "d/sub": "dir", "d/sub/n": "file n"}),
+    ("opaque-twice-elsewhere", [opaque("d"), opaque("usr/lib")], {**D_EMPTY, "usr/lib/x": None}),
+    ("opaque-after-its-symlink-was-used", [file("d/up/y", b"y"), opaque("d")],
+     {**D_EMPTY, "d/up": "dir", "d/up/y": "file y"}),
     ("opaque-in-missing-directory", [opaque("nothing/here")], {}),
     ("opaque-on-a-file", [opaque("file")], {}),
     ("opaque-through-symlink", [opaque("lib")], gone("usr/lib/x")),
@@ -330,6 +355,10 @@ REFUSED: Final[list[tuple[str, Layer]]] = [
     ("directory-below-a-file", [folder("file/child")]),
     ("symlink-loop", [file("loop/child")]),
     ("symlink-loop-of-two", [symlink("s", "t"), symlink("t", "s"), file("s/x")]),
+    (
+        "forty-one-links",
+        [*(symlink(f"s{n}", f"s{n + 1}") for n in range(40)), symlink("s40", "d"), file("s0/y")],
+    ),
     ("symlink-to-a-file-as-parent", [symlink("s", "file"), file("s/x")]),
     ("symlink-through-a-too-long-name", [symlink("s", LONG + "n"), file("s/x")]),
     ("root-is-a-file", [file("")]),
