@@ -150,6 +150,27 @@ CASES: Final[list[tuple[str, Layer, Changes]]] = [
         },
     ),
     (
+        "a-new-directory-changes-the-way-to-itself",
+        [
+            symlink("d/hop", "/usr/lib"),
+            symlink("usr/back", "/d"),
+            symlink("d/back", "/e"),
+            symlink("s", "d/hop/../back"),
+            folder("s/hop"),
+            file("s/hop/z", b"z"),
+        ],
+        {
+            "d/hop": "dir",
+            "usr/back": "link /d",
+            "d/back": "link /e",
+            "s": "link d/hop/../back",
+            # It was /usr/back, so /d; now it is /d/back, so /e.
+            "e": "dir",
+            "e/hop": "dir",
+            "e/hop/z": "file z",
+        },
+    ),
+    (
         "forty-links",
         [*(symlink(f"s{n}", f"s{n + 1}") for n in range(39)), symlink("s39", "d"), file("s0/y")],
         {**{f"s{n}": f"link s{n + 1}" for n in range(39)}, "s39": "link d", "d/y": "file "},
