@@ -113,7 +113,9 @@ def run(*command: str) -> str:
     """
     shown = ["snapcore" if part == str(SNAPCORE) else part for part in command]
     print("  $", shlex.join(shown).replace(str(WORK), "build/demo"), flush=True)
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    search = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    environment = {**os.environ, "PATH": search}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
     if done.returncode != 0:
         raise SystemExit(f"{shown[0]} failed with exit code {done.returncode}")
     return done.stdout
