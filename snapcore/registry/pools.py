@@ -65,6 +65,11 @@ class PoolCache:
     def close(self) -> None:
         """Close every idle connection."""
         for manager in self._managers.values():
+            # Dropped pools close when they are collected: too late while an error's traceback
+            # still refers to them.
+            for key in manager.pools.keys():  # noqa: SIM118  it cannot be iterated
+                if (pool := manager.pools.get(key)) is not None:
+                    pool.close()
             manager.clear()
         self._managers.clear()
 
