@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from snapcore.content import ContentStore
-from snapcore.errors import AlreadyExists, FailedPrecondition, NotFound
+from snapcore.errors import AlreadyExists, FailedPrecondition, NotFound, SnapcoreError
 from snapcore.metadata import Image, ImageStore
 from snapcore.node.selection import Snapshotters
 from snapcore.node.values import ImageCheck, ImageInspection
@@ -23,14 +24,15 @@ from snapcore.oci import (
 from snapcore.oci.manifest import MAX_DOCUMENT_BYTES
 from snapcore.unpack import choose, is_committed, read_document
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class LocatedManifest:
-    """The manifest that an image has for a platform, and the documents above it."""
+    """The manifest that an image has for a platform."""
 
     descriptor: Descriptor
     manifest: Manifest
-    above: tuple[Descriptor, ...]
 
 
 class Images:
@@ -109,18 +111,16 @@ class Images:
         Raises:
             NotFound: a document is not in the content store, or nothing fits the platform.
         """
-        above: list[Descriptor] = []
         descriptor = image.target
         while True:
             document = read_document(self._store, descriptor)
             if isinstance(document, Manifest):
-                return LocatedManifest(descriptor, document, tuple(above))
+                return LocatedManifest(descriptor, document)
             if document is None:
                 raise FailedPrecondition(
                     f"image {image.name!r} is of media type {descriptor.media_type!r},"
                     " which has no layers"
                 )
-            above.append(descriptor)
             descriptor = choose(descriptor, document.children, platform)[0]
 
     def chain_id(self, located: LocatedManifest) -> str:
@@ -190,7 +190,13 @@ class Images:
             name = self.chain_id(self.locate(image, platform))
         except (NotFound, FailedPrecondition):
             return {}
-        return {
-            snapshotter: not name or is_committed(self._snapshotters.get(snapshotter), name)
-            for snapshotter in self._snapshotters.known()
-        }
+        return {known: self._has(known, name) for known in self._snapshotters.known()}
+
+    def _has(self, snapshotter: str, chain_id: str) -> bool:
+        try:
+            opened = self._snapshotters.get(snapshotter)
+        except SnapcoreError as error:
+            # Used here once, and uninstalled or broken since: that is no reason to answer nothing.
+            _log.warning("cannot ask snapshotter %r: %s", snapshotter, error)
+            return False
+        return not chain_id or is_committed(opened, chain_id)

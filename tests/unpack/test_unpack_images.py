@@ -171,3 +171,11 @@ def test_cancelling_leaves_no_key(node: Node, tmp_path: Path, backend: str, cens
     trio.run(run)
     assert [i for i in node.snapshotter(backend).walk() if i.kind is not Kind.COMMITTED] == []
     node.close()
+
+
+def test_a_backend_that_is_gone_does_not_silence_a_check(node: Node, tmp_path: Path) -> None:
+    load(node, layout(tmp_path, BASE), UnpackChoice(snapshotter="native"))
+    node.close()
+    config = replace(NodeConfig.at(str(tmp_path / "root")), blocked=("native",))
+    with Node.open(config) as later:
+        assert later.images.check("example/app", Platform.local()).snapshots == {"native": False}
