@@ -21,7 +21,7 @@ from snapcore.unpack import (
     UnpackedManifest,
     Unpacker,
     UnpackOptions,
-    WorkerPool,
+    Workplace,
     children_of,
     dispatch,
     for_platform,
@@ -30,7 +30,13 @@ from snapcore.unpack import (
 
 
 class Source(Protocol):
-    """Where blobs come from."""
+    """Where blobs come from.
+
+    Attributes:
+        origin: the image reference that lazy snapshotters may go back to, "" if there is none.
+    """
+
+    origin: str
 
     async def fetch(self, descriptor: Descriptor, progress: Callable[[int], None]) -> None:
         """Bring a blob into the content store, verified.
@@ -47,6 +53,7 @@ class RegistrySource:
     def __init__(self, client: RegistryClient, reference: Reference) -> None:
         self._client = client
         self._reference = reference
+        self.origin = str(reference)
 
     async def fetch(self, descriptor: Descriptor, progress: Callable[[int], None]) -> None:
         """Download a blob."""
@@ -61,6 +68,7 @@ class DirectorySource:
     def __init__(self, layout: LayoutSource, store: ContentStore) -> None:
         self._layout = layout
         self._store = store
+        self.origin = ""
 
     async def fetch(self, descriptor: Descriptor, progress: Callable[[int], None]) -> None:
         """Copy a blob."""
@@ -69,6 +77,8 @@ class DirectorySource:
 
 class NoSource:
     """What is here must do."""
+
+    origin = ""
 
     async def fetch(self, descriptor: Descriptor, progress: Callable[[int], None]) -> None:
         """Refuse.
@@ -88,23 +98,13 @@ class Acquisition:
 
     def __init__(
         self,
-        store: ContentStore,
+        place: Workplace,
         source: Source,
-        workers: WorkerPool,
-        downloads: trio.CapacityLimiter,
-        *,
-        locks: str,
-        state: str,
-        owner: str,
         events: Events,
     ) -> None:
-        self._store = store
+        self._place = place
+        self._store = place.store
         self._source = source
-        self._workers = workers
-        self._downloads = downloads
-        self._locks = locks
-        self._state = state
-        self._owner = owner
         self._events = events
 
     async def run(
@@ -132,17 +132,7 @@ class Acquisition:
         if snapshotter is None:
             await dispatch(handler, [target])
             return ()
-        async with Unpacker(
-            self._store,
-            snapshotter,
-            self._workers,
-            self._downloads,
-            options,
-            locks=self._locks,
-            state=self._state,
-            owner=self._owner,
-            events=self._events,
-        ) as unpacker:
+        async with Unpacker(self._place, snapshotter, options, self._events) as unpacker:
             await dispatch(unpacker.wrap(handler, self._fetch), [target])
         return unpacker.results
 
@@ -150,7 +140,7 @@ class Acquisition:
         children = children_of(self._store)
 
         async def handle(descriptor: Descriptor) -> tuple[Descriptor, ...]:
-            async with self._downloads:
+            async with self._place.downloads:
                 await self._fetch(descriptor)
             return await children(descriptor)
 

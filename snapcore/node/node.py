@@ -39,6 +39,7 @@ from snapcore.unpack import (
     Resolved,
     UnpackOptions,
     WorkerPool,
+    Workplace,
     no_events,
     single_error,
 )
@@ -67,7 +68,7 @@ class Node:
         self._environment = environment
         self._resources = ExitStack()
         with self._resources:
-            self._locks = _private_directory(os.path.join(config.root, "lock"))
+            locks = _private_directory(os.path.join(config.root, "lock"))
             self._owner = Owner(_private_directory(config.root))
             self._resources.callback(self._owner.close)
             remove_dead_owners(config.root)
@@ -78,7 +79,7 @@ class Node:
             self.content = ContentStore(
                 os.path.join(config.root, "content"),
                 metadata.labels,
-                locks=self._locks,
+                locks=locks,
                 owner=self._owner,
             )
             self.snapshotters = Snapshotters(config, metadata.snapshotters, trace)
@@ -87,6 +88,14 @@ class Node:
             self._mounter = Mounter(metadata.mounts)
             self._workers = WorkerPool(self._owner.fileno())
             self._resources.callback(self._workers.close)
+            self._place = Workplace(
+                self.content,
+                self._workers,
+                trio.CapacityLimiter(config.unpack.downloads),
+                locks,
+                self._state,
+                self._owner.id,
+            )
             self._resources = self._resources.pop_all()
 
     @classmethod
@@ -358,21 +367,12 @@ class Node:
         mapped = config.unprivileged == "map" and os.geteuid() != 0
         options = UnpackOptions(
             snapshot_labels=choice.snapshot_labels,
-            source=name if isinstance(source, RegistrySource) else "",
+            source=source.origin,
             limits=config.limits,
             policy=ApplyPolicy("squash", "skip") if mapped else ApplyPolicy(),
             discard=discard,
         )
-        acquisition = Acquisition(
-            self.content,
-            source,
-            self._workers,
-            trio.CapacityLimiter(config.downloads),
-            locks=self._locks,
-            state=self._state,
-            owner=self._owner.id,
-            events=events,
-        )
+        acquisition = Acquisition(self._place, source, events)
         manifests = await acquisition.run(target, _platform(choice.platform), snapshotter, options)
         await trio.to_thread.run_sync(self.images.put, name, target)
         return PullResult(name, target, manifests)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from snapcore.unpack.unpacker import Unpacker as Unpacker
     from snapcore.unpack.unpacker import UnpackOptions as UnpackOptions
     from snapcore.unpack.unpacker import discard_layers as discard_layers
+    from snapcore.unpack.workplace import Workplace as Workplace
 
 _HOMES = {
     "Event": "events",
@@ -55,6 +56,7 @@ _HOMES = {
     "UnpackedManifest": "unpacker",
     "Unpacker": "unpacker",
     "WorkerPool": "pool",
+    "Workplace": "workplace",
     "children_of": "handlers",
     "choose": "handlers",
     "discard_layers": "unpacker",

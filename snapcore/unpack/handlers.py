@@ -69,18 +69,6 @@ async def _visit(handler: Handler, descriptor: Descriptor, depth: int) -> None:
         await _dispatch(handler, children, depth + 1)
 
 
-def in_sequence(*handlers: Handler) -> Handler:
-    """Return a handler that calls each of these and returns all their children."""
-
-    async def handle(descriptor: Descriptor) -> tuple[Descriptor, ...]:
-        children: list[Descriptor] = []
-        for handler in handlers:
-            children.extend(await handler(descriptor))
-        return tuple(children)
-
-    return handle
-
-
 def children_of(store: ContentStore) -> Handler:
     """Return a handler that reads a stored document and returns what it names."""
 

@@ -15,7 +15,6 @@ import trio
 
 from snapcore import labels
 from snapcore.archive import ApplyPolicy, Expected, Limits
-from snapcore.content import ContentStore
 from snapcore.errors import (
     AlreadyExists,
     ContractError,
@@ -34,8 +33,9 @@ from snapcore.unpack.events import (
 )
 from snapcore.unpack.fetching import FetchAhead
 from snapcore.unpack.plan import LayerPlan, is_committed
-from snapcore.unpack.pool import LayerJob, WorkerPool
+from snapcore.unpack.pool import LayerJob
 from snapcore.unpack.target import open_destination
+from snapcore.unpack.workplace import Workplace
 
 _log = logging.getLogger(__name__)
 
@@ -51,25 +51,17 @@ class LayerUnpacker:
 
     def __init__(
         self,
-        store: ContentStore,
+        place: Workplace,
         snapshotter: Snapshotter,
-        workers: WorkerPool,
         limits: Limits,
         policy: ApplyPolicy,
-        locks: str,
-        state: str,
-        owner: str,
         events: Events,
     ) -> None:
         """See `Unpacker`, which passes all of these on."""
-        self._store = store
+        self._place = place
         self._snapshotter = snapshotter
-        self._workers = workers
         self._limits = limits
         self._policy = policy
-        self._locks = locks
-        self._state = state
-        self._owner = owner
         self._events = events
 
     async def unpack(self, layer: LayerPlan, ahead: FetchAhead, image: Mapping[str, str]) -> None:
@@ -118,7 +110,7 @@ class LayerUnpacker:
         """Return a fresh key and its mounts; None if the snapshot has appeared by itself."""
         for _ in range(_TRIES):
             unique = f"{time.time_ns()}-{secrets.token_urlsafe(3)}"
-            key = f"{EXTRACT_PREFIX}{self._owner}-{unique} {layer.chain_id}"
+            key = f"{EXTRACT_PREFIX}{self._place.owner}-{unique} {layer.chain_id}"
             try:
                 mounts = await trio.to_thread.run_sync(
                     partial(
@@ -145,9 +137,9 @@ class LayerUnpacker:
         name = self._snapshotter.name
         self._events(UnpackStarted(layer.descriptor, name, layer.chain_id))
         target = await trio.to_thread.run_sync(self._snapshotter.target, key)
-        blob = self._store.open_blob(layer.descriptor.digest)
+        blob = self._place.store.open_blob(layer.descriptor.digest)
         try:
-            with open_destination(target, self._state, base=not layer.parent) as destination:
+            with open_destination(target, self._place.state, base=not layer.parent) as destination:
                 job = LayerJob(
                     blob,
                     destination,
@@ -156,7 +148,7 @@ class LayerUnpacker:
                     self._policy,
                     whiteouts_first,
                 )
-                result = await self._workers.apply(
+                result = await self._place.workers.apply(
                     job, lambda read: self._events(UnpackProgress(layer.descriptor, name, read))
                 )
         except SnapcoreError as error:
@@ -199,7 +191,7 @@ class LayerUnpacker:
                 _log.warning("cannot remove unfinished snapshot %r: %s", key, error)
 
     def _label_uncompressed(self, layer: LayerPlan) -> None:
-        self._store.update(
+        self._place.store.update(
             layer.descriptor.digest,
             {labels.UNCOMPRESSED: str(layer.diff_id)},
             (f"labels.{labels.UNCOMPRESSED}",),
@@ -209,7 +201,7 @@ class LayerUnpacker:
     async def _chain_lock(self, chain_id: str) -> AsyncIterator[None]:
         """Hold the node's lock on one snapshot, against threads and processes alike."""
         name = f"chain-{self._snapshotter.name}-{chain_id.replace(':', '-')}"
-        lock = FileLock(os.path.join(self._locks, name))
+        lock = FileLock(os.path.join(self._place.locks, name))
         while not lock.try_acquire():
             await trio.sleep(_LOCK_POLL_SECONDS)
         try:

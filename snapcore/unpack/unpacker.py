@@ -35,7 +35,7 @@ from snapcore.unpack.fetching import Fetch, FetchAhead
 from snapcore.unpack.handlers import Handler, read_document
 from snapcore.unpack.layer import LayerUnpacker
 from snapcore.unpack.plan import ImagePlan, check_space, layer_plans, plan_image
-from snapcore.unpack.pool import WorkerPool
+from snapcore.unpack.workplace import Workplace
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,38 +93,25 @@ class Unpacker:
 
     def __init__(
         self,
-        store: ContentStore,
+        place: Workplace,
         snapshotter: Snapshotter,
-        workers: WorkerPool,
-        downloads: trio.CapacityLimiter,
         options: UnpackOptions,
-        *,
-        locks: str,
-        state: str,
-        owner: str,
         events: Events = no_events,
     ) -> None:
         """Make an unpacker.
 
         Args:
-            store: where blobs are.
+            place: what the node lends.
             snapshotter: who gets the layers.
-            workers: who applies them.
-            downloads: the node's limit on downloads.
             options: how to unpack.
-            locks: directory of the node's lock files.
-            state: private directory for mount points.
-            owner: id of this process's `Owner`; part of the keys in progress.
             events: is told what happens.
         """
-        self._store = store
+        self._store = place.store
+        self._downloads = place.downloads
         self._snapshotter = snapshotter
-        self._downloads = downloads
         self._options = options
         self._events = events
-        self._layers = LayerUnpacker(
-            store, snapshotter, workers, options.limits, options.policy, locks, state, owner, events
-        )
+        self._layers = LayerUnpacker(place, snapshotter, options.limits, options.policy, events)
         self._pending: dict[str, list[_Pending]] = {}
         self._results: list[UnpackedManifest] = []
         self._manager = trio.open_nursery()
