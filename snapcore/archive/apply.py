@@ -15,10 +15,10 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
-from snapcore.archive.copyup import CopyUp
-from snapcore.archive.failures import Blocked, Path, layer_error, shown
+from snapcore.archive.failures import Blocked, Missing, Path, layer_error, shown
 from snapcore.archive.handles import Directory, Seen, lookup
 from snapcore.archive.journal import Journal, Tracking, Untracked, Was
+from snapcore.archive.links import HardLinks
 from snapcore.archive.metadata import AttributeWriter, clamp_time
 from snapcore.archive.skipped import Skipped
 from snapcore.archive.tree import MergedTree
@@ -77,37 +77,45 @@ def apply_entries(
         Unimplemented: the target's filesystem lacks xattrs that the layer needs.
         DataLoss: the medium failed.
     """
-    return _Applier(source, destination, policy, steps).apply(deletions)
+    plain = destination.style is WhiteoutStyle.APPLY
+    something_below = destination.lower is not None or (plain and not destination.base)
+    if not something_below:
+        return Applier(source, destination, policy, steps, Untracked()).apply(())
+    if deletions is None:
+        return _SinglePass(source, destination, policy, steps, Tracking()).apply(())
+    return Applier(source, destination, policy, steps, Untracked()).apply(deletions)
 
 
-class _Applier:
+class Applier:
+    """Applies the entries of one layer that are not deletions; those it passes over."""
+
     def __init__(
-        self, source: EntrySource, destination: Destination, policy: ApplyPolicy, steps: Steps
+        self,
+        source: EntrySource,
+        destination: Destination,
+        policy: ApplyPolicy,
+        steps: Steps,
+        journal: Journal,
     ) -> None:
+        """Apply as `apply_entries` says, and tell `journal` what is done."""
         self._source: Final = source
         self._destination: Final = destination
         self._policy: Final = policy
-        self._steps: Final = steps
         self._skipped: Final = Skipped()
         self._writer: Final = AttributeWriter(policy, self._skipped)
-        self._tracking: Tracking | None = None
-        self._journal: Journal = Untracked()
-        self._tree: MergedTree
-        self._copy_up: CopyUp | None = None
+        self._journal: Final = journal
+        self._tree: Final = MergedTree(destination, self._writer, journal, steps)
+        self._links: Final = HardLinks(self._tree, self._writer, destination.lower)
 
-    def apply(self, deletions: Iterable[Deletion] | None) -> Mapping[str, int]:
-        lower = self._destination.lower
-        plain = self._destination.style is WhiteoutStyle.APPLY
-        something_below = lower is not None or (plain and not self._destination.base)
-        if deletions is None and something_below:
-            self._journal = self._tracking = Tracking()
-        self._tree = MergedTree(self._destination, self._writer, self._journal, self._steps)
-        if lower is not None:
-            self._copy_up = CopyUp(self._tree, self._writer, lower)
+    def apply(self, deletions: Iterable[Deletion]) -> Mapping[str, int]:
+        """Apply these deletions, then the entries; return what was left out, by reason.
+
+        Raises:
+            SnapcoreError: as `apply_entries`.
+        """
         try:
             self._begin()
-            if deletions is not None and something_below:
-                delete_all(self._tree, deletions)
+            delete_all(self._tree, deletions)
             for entry in self._source:
                 try:
                     self._entry(entry)
@@ -179,9 +187,10 @@ class _Applier:
     def _whiteout(self, entry: Entry) -> None:
         if is_leftover(entry.path):
             return
-        item = deletion(entry)
-        if self._tracking is not None:
-            delete(self._tree, self._tracking, item)
+        self._delete(deletion(entry))
+
+    def _delete(self, item: Deletion) -> None:
+        """Do nothing: it is applied already, or there is nothing that it could delete."""
 
     def _file(self, entry: Entry, parent: Directory) -> None:
         self._touched(entry, parent)
@@ -263,34 +272,21 @@ class _Applier:
                 return
             if source[: len(path)] == path:
                 raise Blocked("it would replace the directory that its own target is in")
-            if seen.upper is not None and lookup(seen.upper, source[-1]) is not None:
-                self._link(seen.upper, source[-1], parent, path[-1])
-                return
+            self._links.make(seen, source, parent, path[-1])
         finally:
             seen.close()
-        assert self._copy_up is not None
-        self._copy_up.file(source)
-        directory = self._tree.enter(source[:-1])
-        try:
-            self._link(directory.upper, source[-1], parent, path[-1])
-        finally:
-            directory.close()
 
     def _link_source(self, seen: Seen, link_path: Path) -> Path:
         """Return the canonical path of a hard link's target, which exists and is no directory."""
         found = self._tree.find(seen, link_path[-1])
         if found is None:
-            raise Blocked(f"its target {shown(link_path)} does not exist")
+            raise Missing(f"its target {shown(link_path)} does not exist")
         if stat.S_ISDIR(found[0].st_mode):
             raise Blocked(f"its target {shown(link_path)} is a directory")
         source = (*seen.path, link_path[-1])
         self._journal.populate(seen.path)
         self._journal.touch(source)
         return source
-
-    def _link(self, directory: int, source: bytes, parent: Directory, name: bytes) -> None:
-        self._tree.vacate(parent, name, Was.OTHER)
-        os.link(source, name, src_dir_fd=directory, dst_dir_fd=parent.upper, follow_symlinks=False)
 
     def _touched(self, entry: Entry, parent: Directory) -> Path:
         """Tell the journal of an entry; return its canonical path."""
@@ -302,3 +298,21 @@ class _Applier:
     def _in_the_way(parent: Directory, name: bytes) -> bool:
         """Tell whether the tree below has something under the name of a new node."""
         return parent.lower is not None and lookup(parent.lower, name) is not None
+
+
+class _SinglePass(Applier):
+    """Applies deletions where they stand among the entries."""
+
+    def __init__(
+        self,
+        source: EntrySource,
+        destination: Destination,
+        policy: ApplyPolicy,
+        steps: Steps,
+        journal: Tracking,
+    ) -> None:
+        super().__init__(source, destination, policy, steps, journal)
+        self._tracking: Final = journal
+
+    def _delete(self, item: Deletion) -> None:
+        delete(self._tree, self._tracking, item)

@@ -27,6 +27,10 @@ class Blocked(Exception):
     """Internal: a path cannot be resolved in the merged tree as it is now; says why."""
 
 
+class Missing(Blocked):
+    """Internal: because there is nothing at it, or on the way to it."""
+
+
 def shown(path: Path) -> str:
     """Return a path for a message."""
     return repr(b"/".join(path)[:_SHOWN]) if path else "the root directory"

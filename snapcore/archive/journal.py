@@ -57,6 +57,12 @@ class Journal(Protocol):
     def empty(self, path: Path) -> None:
         """Note that an opaque marker emptied a directory."""
 
+    def imply(self, path: Path) -> None:
+        """Note that a directory is made because an entry below it needs it."""
+
+    def follow(self, path: Path) -> None:
+        """Note that the way of an entry, or of a hard link's target, goes through a symlink."""
+
     def refuse(self, message: str) -> RefusedInput:
         """Return the refusal of an entry that the tree, as it is now, does not allow.
 
@@ -78,6 +84,12 @@ class Untracked:
         """Do nothing."""
 
     def empty(self, path: Path) -> None:
+        """Do nothing."""
+
+    def imply(self, path: Path) -> None:
+        """Do nothing."""
+
+    def follow(self, path: Path) -> None:
         """Do nothing."""
 
     def refuse(self, message: str) -> RefusedInput:
@@ -119,6 +131,12 @@ class Tracking:
     def empty(self, path: Path) -> None:
         """Note that an opaque marker emptied a directory."""
         self._emptied.add(path)
+
+    def imply(self, path: Path) -> None:
+        """Do nothing: `change` says it as well."""
+
+    def follow(self, path: Path) -> None:
+        """Do nothing: `touch` says it as well."""
 
     def refuse(self, message: str) -> RefusedInput:
         """Raise WhiteoutsFirst, since a whiteout yet to come may remove what is in the way."""

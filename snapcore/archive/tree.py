@@ -14,16 +14,16 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
-from typing import Final, Protocol, TypeVar
+from typing import Final
 
 from snapcore.archive.deferred import DeferredDirectories
-from snapcore.archive.failures import Blocked, Path
+from snapcore.archive.failures import Blocked, Missing, Path
 from snapcore.archive.handles import Directory, Seen, lookup
 from snapcore.archive.journal import Journal, Was
 from snapcore.archive.metadata import AttributeWriter, has_default_acl, read_xattrs
 from snapcore.archive.remove import remove_children, remove_name
 from snapcore.archive.types import Destination, Steps
+from snapcore.archive.walk import Observer, unobserved, walk
 from snapcore.linux import Cap, Resolve, effective_capabilities, openat2
 from snapcore.oci.whiteout import WhiteoutStyle
 
@@ -31,21 +31,8 @@ _OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_PATH: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RESOLVE: Final = Resolve.BENEATH | Resolve.NO_SYMLINKS | Resolve.NO_MAGICLINKS
 _NOT_DIRECTORY: Final = (errno.ENOTDIR, errno.ELOOP)
-_MAX_LINKS: Final = 40
 _MAX_PATH: Final = 4000
 _IMPLIED_MODE: Final = 0o755
-_PARENT: Final = b".."
-
-
-class _Opened(Protocol):
-    path: Path
-
-    def close(self) -> None: ...
-
-
-_T = TypeVar("_T", bound=_Opened)
-Observer = Callable[[Path, bool], None]
-"""Told of each component before it is looked at: its canonical path, and whether it is the last."""
 
 
 class MergedTree:
@@ -110,7 +97,7 @@ class MergedTree:
             self._open, self._key = None, None
 
     def _open_parent(self, raw: Path) -> Directory:
-        return self._open_fast(raw) or self._walk(raw, self._root, self._touching, self._make_step)
+        return self._open_fast(raw) or walk(raw, self._root, self._touching, self._make_step)
 
     def _open_fast(self, raw: Path) -> Directory | None:
         """Open a directory that is there already in one call; None if it is not that simple."""
@@ -137,11 +124,11 @@ class MergedTree:
         Raises:
             Blocked: it does not exist, or leads through what is not a directory.
         """
-        return self._walk(raw, self._seen_root, observer, self._see_step)
+        return walk(raw, self._seen_root, observer, self._see_step)
 
     def see_for_link(self, raw: Path) -> Seen:
         """As `see`, for an entry: the journal learns what the way leads through."""
-        return self.see(raw, self._touching)
+        return walk(raw, self._seen_root, self._touching, self._link_step)
 
     def see_plain(self, path: Path) -> Seen:
         """Open a directory for looking by its canonical path, which has no symlinks.
@@ -149,7 +136,7 @@ class MergedTree:
         Raises:
             Blocked: it is not there.
         """
-        return self._walk(path, self._seen_root, _unobserved, self._plain_step)
+        return walk(path, self._seen_root, unobserved, self._plain_step)
 
     def enter(self, path: Path) -> Directory:
         """Open a directory of the merged tree for writing by its canonical path.
@@ -159,50 +146,13 @@ class MergedTree:
         Raises:
             Blocked: it is not there.
         """
-        directory = self._walk(path, self._root, _unobserved, self._copy_step)
+        directory = walk(path, self._root, unobserved, self._copy_step)
         try:
             self._make_ready(directory)
         except BaseException:
             directory.close()
             raise
         return directory
-
-    def _walk(
-        self,
-        raw: Path,
-        root: Callable[[], _T],
-        observer: Observer,
-        step: Callable[[_T, bytes, Path], _T | bytes],
-    ) -> _T:
-        todo = list(reversed(raw))
-        links = 0
-        here = root()
-        try:
-            while todo:
-                name = todo.pop()
-                if name == _PARENT:
-                    # Canonical, so its parent is its path without the last component.
-                    todo.extend(reversed(here.path[:-1]))
-                    here.close()
-                    here = root()
-                    continue
-                path = (*here.path, name)
-                observer(path, not todo)
-                found = step(here, name, path)
-                if isinstance(found, bytes):
-                    links += 1
-                    if links > _MAX_LINKS:
-                        raise Blocked(f"its path leads through more than {_MAX_LINKS} symlinks")
-                    todo.extend(p for p in reversed(found.split(b"/")) if p not in (b"", b"."))
-                    if not found.startswith(b"/"):
-                        continue
-                    found = root()
-                here.close()
-                here = found
-        except BaseException:
-            here.close()
-            raise
-        return here
 
     def _root(self) -> Directory:
         return Directory((), self._directory, self._lower, owned=False)
@@ -213,8 +163,14 @@ class MergedTree:
     def _see_step(self, here: Seen, name: bytes, path: Path) -> Seen | bytes:
         found = self._peek(here.upper, here.lower, name, path)
         if found is None:
-            raise Blocked(f"{path[-1][:100]!r} on its way does not exist")
+            raise Missing(f"{path[-1][:100]!r} on its way does not exist")
         return found if isinstance(found, bytes) else Seen(path, *found, owned=True)
+
+    def _link_step(self, here: Seen, name: bytes, path: Path) -> Seen | bytes:
+        found = self._see_step(here, name, path)
+        if isinstance(found, bytes):
+            self._journal.follow(path)
+        return found
 
     def _plain_step(self, here: Seen, name: bytes, path: Path) -> Seen:
         found = self._see_step(here, name, path)
@@ -231,9 +187,11 @@ class MergedTree:
     def _make_step(self, here: Directory, name: bytes, path: Path) -> Directory | bytes:
         found = self._peek(here.upper, here.lower, name, path)
         if isinstance(found, bytes):
+            self._journal.follow(path)
             return found
         if found is not None:
             return self._entered(here, name, path, found)
+        self._journal.imply(path)
         made = self.make_directory(here, name)
         try:
             os.fchown(made.upper, *self._writer.owner(0, 0))
@@ -383,7 +341,7 @@ class MergedTree:
         try:
             remove_children(directory.upper)
             if directory.lower is not None:
-                self._seal(path, directory.upper)
+                self.seal(path, directory.upper)
         finally:
             directory.close()
 
@@ -402,7 +360,7 @@ class MergedTree:
             if directory.lower is not None:
                 below = lookup(directory.lower, name)
                 if below is not None and stat.S_ISDIR(below.st_mode):
-                    self._seal(path, upper)
+                    self.seal(path, upper)
             if self._lower is not None:
                 self._sealed.add(path)
         except BaseException:
@@ -461,7 +419,8 @@ class MergedTree:
             os.mkdir(name, stat.S_IRWXU, dir_fd=directory.upper)
         return os.open(name, _OPEN, dir_fd=directory.upper)
 
-    def _seal(self, path: Path, upper: int) -> None:
+    def seal(self, path: Path, upper: int) -> None:
+        """Let nothing of the layers below shine through an open upper directory any more."""
         self._steps.mark_opaque(upper)
         self._sealed.add(path)
         if not path:
@@ -478,7 +437,3 @@ class MergedTree:
         inherits = mode & stat.S_ISGID or has_default_acl(directory.upper)
         directory.plain = not inherits
         directory.ready = True
-
-
-def _unobserved(path: Path, last: bool) -> None:
-    del path, last

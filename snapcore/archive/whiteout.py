@@ -13,8 +13,9 @@ from typing import Final
 
 from snapcore.archive.failures import Blocked, Path, layer_error, shown
 from snapcore.archive.journal import Tracking
-from snapcore.archive.tree import MergedTree, Observer
+from snapcore.archive.tree import MergedTree
 from snapcore.archive.types import Entry
+from snapcore.archive.walk import Observer, unobserved
 from snapcore.errors import RefusedInput
 from snapcore.oci.whiteout import AUFS_LEFTOVERS, OPAQUE_MARKER, WHITEOUT_PREFIX
 
@@ -106,7 +107,7 @@ def delete_all(tree: MergedTree, items: Iterable[Deletion]) -> None:
     opaques: set[Path] = set()
     whiteouts: set[Path] = set()
     for item in items:
-        place = _resolve(tree, item, _unobserved)
+        place = _resolve(tree, item, unobserved)
         if place is None:
             continue
         if item.name is None:
@@ -151,7 +152,3 @@ def _erase(tree: MergedTree, parent: Path, name: bytes) -> None:
         tree.erase(directory, name)
     finally:
         directory.close()
-
-
-def _unobserved(path: Path, last: bool) -> None:
-    del path, last
