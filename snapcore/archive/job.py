@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from snapcore.archive.apart import apply_apart
 from snapcore.archive.apply import apply_entries
 from snapcore.archive.pipeline import LayerDigests, LayerStream
+from snapcore.archive.postponed import Postponed
 from snapcore.archive.tar import TarReader
 from snapcore.archive.types import (
     ApplyPolicy,
@@ -60,6 +62,39 @@ def unpack_layer(
         digests = stream.finish()
     _verify(digests, expected)
     return LayerResult(reader.entries, digests.size, skipped)
+
+
+def unpack_apart(
+    blob: int,
+    destination: Destination,
+    expected: Expected,
+    limits: Limits,
+    policy: ApplyPolicy,
+    steps: Steps,
+) -> tuple[LayerResult, Postponed]:
+    """Inflate, hash, parse and apply a layer apart from its parents, and compare its digests.
+
+    Args:
+        blob: open descriptor of the compressed layer, at its beginning.
+        destination: an empty upper directory, without `lower`; spoilt unless this returns.
+        expected: what it must turn out to be.
+        limits: its budgets.
+        policy: what happens to owners and devices.
+        steps: what the parent process does for us.
+
+    Returns:
+        What was done, and what `settle` must do before the layer may be used.
+
+    Raises:
+        InOrder: the layer must be unpacked over its parents instead.
+        SnapcoreError: as `unpack_layer`.
+    """
+    with _stream(blob, expected, limits, steps.progress) as stream:
+        reader = TarReader(stream, limits)
+        skipped, postponed = apply_apart(reader, destination, policy, steps)
+        digests = stream.finish()
+    _verify(digests, expected)
+    return LayerResult(reader.entries, digests.size, skipped), postponed
 
 
 def _stream(

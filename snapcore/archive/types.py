@@ -155,6 +155,14 @@ class WhiteoutsFirst(Exception):
     """
 
 
+class InOrder(Exception):
+    """A signal, not a failure, and so not in the error tree.
+
+    A layer, or what remains to do with it, cannot be applied apart from the layers below it with
+    a certain result. The target is spoilt: apply the layer to a fresh one over its parents.
+    """
+
+
 class Steps(Protocol):
     """What a worker asks of its parent while it applies a layer."""
 

@@ -19,9 +19,13 @@ from snapcore.archive import (
     Destination,
     Entry,
     EntryType,
+    InOrder,
+    Postponed,
     WhiteoutsFirst,
+    apply_apart,
     apply_entries,
     collect,
+    settle,
 )
 from snapcore.linux import (
     MountAttr,
@@ -415,9 +419,7 @@ class Overlay:
             yield f"/proc/self/fd/{lower}/." if lower is not None else self._top
 
     def _apply(self, layer: Layer, first: bool, policy: ApplyPolicy) -> Mapping[str, int]:
-        upper = os.path.join(self._top, f"upper{self._count}")
-        self._count += 1
-        os.mkdir(upper)
+        upper = self._new_upper()
         with opened(upper) as directory, self._lower() as lower:
             skipped = apply_entries(
                 MemorySource(layer),
@@ -426,11 +428,20 @@ class Overlay:
                 LocalSteps(),
                 collect(MemorySource(layer)) if first else None,
             )
+        self._put_on_top(upper)
+        return skipped
+
+    def _new_upper(self) -> str:
+        upper = os.path.join(self._top, f"upper{self._count}")
+        self._count += 1
+        os.mkdir(upper)
+        return upper
+
+    def _put_on_top(self, upper: str) -> None:
         # The kernel ignores the mark on a root; what is below is left out of the mount instead.
         if "trusted.overlay.opaque" in os.listxattr(upper):
             self.uppers.clear()
         self.uppers.append(upper)
-        return skipped
 
     @contextmanager
     def _lower(self) -> Iterator[int | None]:
@@ -445,6 +456,46 @@ class Overlay:
                 yield descriptor
             finally:
                 os.close(descriptor)
+
+
+class Apart(Overlay):
+    """As Overlay, but each layer above the base is applied apart and settled, where it can be.
+
+    Attributes:
+        settled: how many were.
+        redone: why the others were done over their parents, in the end.
+    """
+
+    def __init__(self, top: str) -> None:
+        super().__init__(top)
+        self.settled = 0
+        self.redone: list[str] = []
+
+    def apply(self, layer: Layer, policy: ApplyPolicy = KEEP) -> Mapping[str, int]:
+        """Apply one more layer, as the unpacker would with workers at the same time."""
+        if not self.uppers:
+            return super().apply(layer, policy)
+        try:
+            skipped = self._apply_apart(layer, policy)
+        except InOrder as signal:
+            self.redone.append(str(signal))
+            return super().apply(layer, policy)
+        self.settled += 1
+        return skipped
+
+    def _apply_apart(self, layer: Layer, policy: ApplyPolicy) -> Mapping[str, int]:
+        upper = self._new_upper()
+        with opened(upper) as directory:
+            bare = Destination(directory, None, WhiteoutStyle.OVERLAY, base=False)
+            skipped, postponed = apply_apart(MemorySource(layer), bare, policy, LocalSteps())
+        if not postponed.empty:
+            again = Postponed.decode(postponed.encode())
+            assert again == postponed
+            with opened(upper) as directory, self._lower() as lower:
+                whole = Destination(directory, lower, WhiteoutStyle.OVERLAY, base=False)
+                settle(again, whole, policy, LocalSteps())
+        self._put_on_top(upper)
+        return skipped
 
 
 @contextmanager

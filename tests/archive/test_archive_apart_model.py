@@ -1,0 +1,73 @@
+"""A layer applied apart and settled gives the tree of one applied in order, or asks for that."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from support.layers import (
+    Apart,
+    Layer,
+    Overlay,
+    Refused,
+    describe,
+    empty_tree,
+    model_apply,
+    observe,
+)
+from support.stacks import stacks
+
+from snapcore.archive import tree_digest
+from snapcore.errors import RefusedInput
+
+pytestmark = pytest.mark.needs_root
+
+
+def check(stack: Sequence[Layer], top: Path) -> Apart:
+    """Apply a stack of layers in order and apart; compare after each layer."""
+    with tempfile.TemporaryDirectory(dir=top) as room:
+        for name in ("order", "apart"):
+            os.mkdir(os.path.join(room, name))
+        in_order, apart = Overlay(os.path.join(room, "order")), Apart(os.path.join(room, "apart"))
+        tree = empty_tree()
+        for layer in stack:
+            try:
+                tree = model_apply(tree, layer)
+            except Refused:
+                for place in (in_order, apart):
+                    with pytest.raises(RefusedInput):
+                        place.apply(layer)
+                break
+            in_order.apply(layer)
+            apart.apply(layer)
+            with in_order.mounted() as wanted, apart.mounted() as found:
+                assert observe(found) == describe(tree)
+                assert tree_digest(found).digest == tree_digest(wanted).digest
+        return apart
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(stack=stacks())
+def test_apart_is_as_in_order(stack: list[Layer], tmp_path: Path) -> None:
+    check(stack, tmp_path)
+
+
+@pytest.mark.long
+@settings(
+    max_examples=30_000,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(stack=stacks())
+@pytest.mark.timeout(3600)
+def test_apart_is_as_in_order_for_long(stack: list[Layer], tmp_path: Path) -> None:
+    check(stack, tmp_path)
