@@ -130,7 +130,7 @@ class Postponing:
         Raises:
             InOrder: it is too much.
         """
-        self._count(item.parent)
+        self._count((*item.parent, item.name or b""))
         self._deletions.append(item)
 
     def link(self, path: Path, target: Path) -> None:

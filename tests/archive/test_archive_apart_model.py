@@ -19,7 +19,7 @@ from support.layers import (
     model_apply,
     observe,
 )
-from support.stacks import stacks
+from support.stacks import built_stacks, stacks
 
 from snapcore.archive import tree_digest
 from snapcore.errors import RefusedInput
@@ -51,7 +51,7 @@ def check(stack: Sequence[Layer], top: Path) -> Apart:
 
 
 @settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -61,13 +61,34 @@ def test_apart_is_as_in_order(stack: list[Layer], tmp_path: Path) -> None:
     check(stack, tmp_path)
 
 
+def test_most_of_what_builders_write_is_settled(tmp_path: Path) -> None:
+    settled: list[int] = []
+    redone: list[str] = []
+
+    @settings(
+        max_examples=100,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    @given(stack=built_stacks())
+    def run(stack: list[Layer]) -> None:
+        apart = check(stack, tmp_path)
+        settled.append(apart.settled)
+        redone.extend(apart.redone)
+
+    run()
+    assert sum(settled) > 150
+    assert sum(settled) > 8 * len(redone), redone
+
+
 @pytest.mark.long
 @settings(
-    max_examples=30_000,
+    max_examples=20_000,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(stack=stacks())
+@given(stack=stacks() | built_stacks())
 @pytest.mark.timeout(3600)
 def test_apart_is_as_in_order_for_long(stack: list[Layer], tmp_path: Path) -> None:
     check(stack, tmp_path)

@@ -77,3 +77,57 @@ def stacks(draw: st.DrawFn) -> list[Layer]:
         except Refused:
             break
     return stack
+
+
+_FOLDERS = st.sampled_from([b"d", b"e", b"d", b"e", b"s"])
+_WAYS = st.lists(_FOLDERS, max_size=3)
+_FILES = st.sampled_from([b"f", b"g"])
+_LEADS = st.sampled_from([b"d", b"e", b"d/e", b"/d", b"../d", b"/e/e", b"s", b"..", b"/s", b"no"])
+_BUILT = st.sampled_from(
+    ["file"] * 4 + ["hardlink"] * 3 + ["whiteout", "directory"] * 2 + ["gone", "opaque", "root"]
+)
+
+
+@st.composite
+def _built(draw: st.DrawFn, links: bool) -> tuple[Entry, bytes]:
+    """Draw an entry as builders write them: what is a directory stays one, or is deleted."""
+    way = draw(_WAYS)
+    path = b"/".join([*way, draw(_FILES)])
+    kind = draw(_BUILT)
+    ids, mtime = draw(_IDS), draw(_TIMES)
+    if links and draw(st.integers(0, 2)) == 0:
+        name = b"/".join([*(part for part in way if part != b"s"), b"s"])
+        return entry(name, EntryType.SYMLINK, ids=ids, link=draw(_LEADS), mode=0o777)
+    if kind == "file":
+        data = draw(st.sampled_from([b"", b"x", b"yy"]))
+        return entry(path, data=data, ids=ids, mtime=mtime, xattrs=draw(_XATTRS))
+    if kind == "hardlink":
+        target = b"/".join([*draw(_WAYS), draw(_FILES)])
+        return entry(path, EntryType.HARDLINK, link=target)
+    if kind == "whiteout":
+        return entry(b"/".join([*way, b".wh." + draw(_FILES)]))
+    if kind == "gone":
+        return entry(b"/".join([*way, b".wh." + draw(_FOLDERS)]))
+    if kind == "opaque":
+        return entry(b"/".join([*way, b".wh..wh..opq"]))
+    name = b"" if kind == "root" else b"/".join([*way, draw(st.sampled_from([b"d", b"e"]))])
+    mode = draw(st.sampled_from([0o755, 0o2750, 0o500]))
+    return entry(name, EntryType.DIRECTORY, mode=mode, ids=ids, mtime=mtime, xattrs=draw(_XATTRS))
+
+
+@st.composite
+def built_stacks(draw: st.DrawFn) -> list[Layer]:
+    """Draw layers that can be applied: a base with symlinked directories, and some on it."""
+    tree = empty_tree()
+    stack: list[Layer] = []
+    for number in range(draw(st.integers(2, 4))):
+        layer: list[tuple[Entry, bytes]] = []
+        for drawn in draw(st.lists(_built(number == 0), max_size=14)):
+            try:
+                model_apply(tree, [*layer, drawn])
+            except Refused:
+                continue
+            layer.append(drawn)
+        stack.append(layer)
+        tree = model_apply(tree, layer)
+    return stack
