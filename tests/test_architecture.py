@@ -31,7 +31,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "content": _LEAVES,
     "config": _LEAVES | {"archive", "snapshots", "registry", "unpack"},
     "metadata": _LEAVES | {"content"},
-    "registry": _LEAVES | {"content"},
+    "registry": _LEAVES | {"content", "archive"},
     "unpack": _LEAVES | {"content", "snapshots", "archive", "mount"},
     "conformance": _LEAVES | {"snapshots", "mount", "archive"},
 }

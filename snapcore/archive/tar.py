@@ -66,9 +66,16 @@ class TarReader:
         entries: how many entries have been given.
     """
 
-    def __init__(self, stream: BlockReader, limits: Limits) -> None:
-        """Read `stream` from where it is; `limits` gives `entries`, `size`, `depth` and `pax`."""
+    def __init__(self, stream: BlockReader, limits: Limits, *, absolute: bool = True) -> None:
+        """Read a stream from where it is.
+
+        Args:
+            stream: the uncompressed bytes.
+            limits: `entries`, `size`, `depth` and `pax` count.
+            absolute: take a leading `/` for nothing, as layers want it; else refuse it.
+        """
         self.entries = 0
+        self._absolute = absolute
         self._stream = stream
         self._limits = limits
         self._name = b""
@@ -185,6 +192,7 @@ class TarReader:
         if kind is EntryType.FILE and header.name.endswith(b"/"):
             kind = self._slashed(header.type)
         path = self._names.split(header.name)
+        self._check_relative(header.name)
         if not path and kind is not EntryType.DIRECTORY:
             raise self._refuse(f"the root as a {kind.value}")
         self._check(header, kind)
@@ -251,10 +259,15 @@ class TarReader:
             if len(link) > MAX_PATH:
                 raise self._refuse(f"a symlink's target is longer than {MAX_PATH} bytes")
             return ()
+        self._check_relative(link)
         path = self._links.split(link)
         if not path:
             raise self._refuse("a hardlink to the root")
         return path
+
+    def _check_relative(self, name: bytes) -> None:
+        if not self._absolute and name.startswith(b"/"):
+            raise self._refuse("an absolute name")
 
     def _cut(self) -> RefusedInput:
         return self._refuse("the archive is cut off inside this entry")

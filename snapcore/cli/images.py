@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from snapcore.cli.flags import Verbs
+from snapcore.cli.images_import import import_
 from snapcore.cli.images_mount import mount, unmount
 from snapcore.cli.images_show import check, inspect
-from snapcore.cli.images_unpack import import_, unpack
+from snapcore.cli.images_unpack import unpack
 from snapcore.cli.output import Column, Json, write_line, write_record, write_rows
 from snapcore.cli.session import Session
 from snapcore.cli.text import rfc3339

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from snapcore.cli.text import human_duration, human_size, printable
 from snapcore.oci import Digest, is_layer
 from snapcore.unpack.events import (
+    ArchiveRead,
     Event,
     Events,
     FetchDone,
@@ -131,6 +132,7 @@ class Bars:
         self._progress: Final = progress
         self._lock: Final = threading.Lock()
         self._rows: Final[dict[Digest, TaskID]] = {}
+        self._archives: Final[dict[str, TaskID]] = {}
 
     def __call__(self, event: Event) -> None:
         """Take one event, from any thread."""
@@ -147,6 +149,8 @@ class Bars:
                 self._progress.update(self._rows[blob.digest], completed=offset)
             case FetchDone(blob, cached) if is_layer(blob.media_type):
                 self._finish(blob.digest, "here already" if cached else "downloaded", blob.size)
+            case ArchiveRead(where, read, total):
+                self._read(where, read, total)
             case UnpackStarted(blob, snapshotter, _):
                 self._restart(blob.digest, f"unpacking {printable(snapshotter)}", blob.size)
             case UnpackProgress(blob, _, read) if blob.digest in self._rows:
@@ -155,6 +159,13 @@ class Bars:
                 self._finish(blob.digest, _HOW[how], blob.size)
             case _:
                 pass
+
+    def _read(self, where: str, read: int, total: int) -> None:
+        if where not in self._archives:
+            self._archives[where] = self._progress.add_task(
+                printable(where), total=total or None, phase="reading"
+            )
+        self._progress.update(self._archives[where], completed=read)
 
     def _restart(self, digest: Digest, phase: str, size: int) -> None:
         row = self._row(digest, size)

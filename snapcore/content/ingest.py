@@ -69,6 +69,12 @@ class Ingest:
         return self._offset
 
     @property
+    def digest(self) -> Digest:
+        """The digest of the bytes so far, with the algorithm that is expected, else sha256."""
+        expected = self._live().expected
+        return Digest(expected.algorithm if expected else "sha256", self._hasher.hexdigest())
+
+    @property
     def status(self) -> IngestStatus:
         """How far this ingest has come.
 

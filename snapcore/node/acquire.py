@@ -10,7 +10,7 @@ import trio
 from snapcore.content import ContentStore
 from snapcore.errors import NotFound
 from snapcore.oci import Descriptor, Platform, Reference
-from snapcore.registry import LayoutSource, RegistryClient
+from snapcore.registry import LayoutSource, RegistryClient, Shelf
 from snapcore.snapshots import Snapshotter
 from snapcore.unpack import (
     Events,
@@ -147,7 +147,7 @@ class Acquisition:
         return handle
 
     async def _fetch(self, descriptor: Descriptor) -> None:
-        if await trio.to_thread.run_sync(self._store.exists, descriptor.digest):
+        if await trio.to_thread.run_sync(self._is_here, descriptor):
             self._events(FetchDone(descriptor, cached=True))
             return
         self._events(FetchStarted(descriptor))
@@ -155,3 +155,10 @@ class Acquisition:
             descriptor, lambda offset: self._events(FetchProgress(descriptor, offset))
         )
         self._events(FetchDone(descriptor, cached=False))
+
+    def _is_here(self, descriptor: Descriptor) -> bool:
+        try:
+            Shelf(self._store, "", "").found(descriptor)
+        except NotFound:
+            return False
+        return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -21,7 +20,6 @@ from snapcore.locks import Owner, remove_dead_owners
 from snapcore.metadata import MountRecord, open_metadata
 from snapcore.node.acquire import (
     Acquisition,
-    DirectorySource,
     NoSource,
     RegistrySource,
     Source,
@@ -30,9 +28,9 @@ from snapcore.node.connection import registry_client
 from snapcore.node.images import Images
 from snapcore.node.mounting import Mounter, MountRequest, mounted
 from snapcore.node.selection import Snapshotters
+from snapcore.node.transfer import find_images
 from snapcore.node.values import PullOptions, PullResult, UnpackChoice
 from snapcore.oci import Descriptor, Platform, Reference
-from snapcore.registry import LayoutImage, LayoutSource
 from snapcore.snapshots import HookTrace, Probe, Snapshotter
 from snapcore.unpack import (
     Events,
@@ -43,8 +41,6 @@ from snapcore.unpack import (
     no_events,
     single_error,
 )
-
-_NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
 
 
 class Node:
@@ -199,43 +195,41 @@ class Node:
 
     async def import_(
         self,
-        directory: str,
+        source: str | int,
         *,
         name: str = "",
         choice: UnpackChoice | None = None,
         events: Events = no_events,
     ) -> tuple[PullResult, ...]:
-        """Bring the images of an OCI layout directory to this node and unpack them.
+        """Bring the images of a layout directory or an image archive to this node; unpack them.
 
-        Names come from the caller: `name`, or else `localhost/<directory's name>`; what the
-        layout says is used as a tag at most.
+        Without `name` they get the names that their author gave them, and those that have
+        none are called `localhost/<directory or archive>:<tag>`.
 
         Args:
-            directory: the layout.
-            name: repository, with a tag only if the layout holds one image.
+            source: path of an OCI layout directory, or of an archive: an OCI layout in a tar, or
+                what `docker save` writes, plain, gzip or zstd; or an open pipe of one.
+            name: repository, with a tag only if there is one image.
             choice: what is unpacked.
             events: told what happens, partly from worker threads.
 
         Raises:
-            NotFound: no layout there, or a blob is missing.
+            NotFound: nothing there, or a blob is missing.
             InvalidArgument: the name does not fit.
-            RefusedInput, DigestMismatch: the layout's content is not acceptable.
+            RefusedInput, DigestMismatch: the content is not acceptable.
         """
         choice = choice or UnpackChoice()
-        layout = LayoutSource(directory)
-        images = layout.images()
-        if not images:
-            raise NotFound(f"the layout in {directory!r} names no image")
-        names = import_names(directory, images, name)
+        if name:
+            Reference.parse(name)
         snapshotter = self._chosen(choice)
-        source = DirectorySource(layout, self.content)
         results = []
-        for reference, image in zip(names, images, strict=True):
-            events(Resolved(reference, image.descriptor))
-            with single_error():
+        with single_error():
+            found = await find_images(source, self.content, self.config.unpack.limits, events)
+            for reference, target in found.named(name):
+                events(Resolved(reference, target))
                 results.append(
                     await self._acquire(
-                        reference, image.descriptor, source, choice, snapshotter, events
+                        reference, target, found.source, choice, snapshotter, found.events
                     )
                 )
         return tuple(results)
@@ -408,36 +402,6 @@ async def open_node(
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(node.close)
-
-
-def import_names(directory: str, images: tuple[LayoutImage, ...], name: str) -> tuple[str, ...]:
-    """Return the local name of each image of a layout.
-
-    Raises:
-        InvalidArgument: `name` has a tag or digest but there are several images, or two images
-            would get the same name.
-    """
-    base = name or "localhost/" + (
-        _NOT_IN_NAMES.sub("-", os.path.basename(os.path.realpath(directory)).lower()).strip("-")
-        or "image"
-    )
-    parsed = Reference.parse(base)
-    if "@" in name or ":" in name.rpartition("/")[2]:
-        if len(images) > 1:
-            raise InvalidArgument(
-                f"{name!r} has a tag or digest, but the layout holds {len(images)} images"
-            )
-        return (str(parsed),)
-    names = tuple(f"{parsed.name}:{_tag(image.tag)}" for image in images)
-    if len(set(names)) < len(names):
-        raise InvalidArgument(f"two images of the layout in {directory!r} have the same tag")
-    return tuple(str(Reference.parse(n)) for n in names)
-
-
-def _tag(text: str) -> str:
-    """Return the tag in what a layout calls an image, `latest` for none."""
-    tail = text.rpartition("/")[2]
-    return tail.partition(":")[2] or (tail if ":" not in tail else "") or "latest"
 
 
 def _platform(text: str) -> Platform:

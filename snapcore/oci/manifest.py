@@ -49,6 +49,7 @@ _MEMBERS: Final = frozenset(
         "os",
         "architecture",
         "variant",
+        "repotags",
     ]
 )
 
@@ -157,7 +158,7 @@ def parse_document(data: bytes, media_type: str) -> Manifest | Index:
         )
     if not (is_index(media_type) or is_manifest(media_type)):
         raise RefusedInput(f"not a manifest or index: media type {media_type!r}")
-    document = _decode(data, _Document, f"document of type {media_type!r}")
+    document = decode_strictly(data, _Document, f"document of type {media_type!r}")
     _check_type(document, media_type)
     if is_index(media_type):
         return Index(
@@ -185,7 +186,7 @@ def sniff_media_type(data: bytes) -> str:
     Raises:
         RefusedInput: the document is malformed or of no known type.
     """
-    document = _decode(data, _Document, "document")
+    document = decode_strictly(data, _Document, "document")
     if document.media_type:
         return document.media_type
     return OCI_INDEX if document.manifests is not None else OCI_MANIFEST
@@ -197,7 +198,7 @@ def parse_config(data: bytes) -> Config:
     Raises:
         RefusedInput: too large or malformed.
     """
-    config = _decode(data, _Config, "image config")
+    config = decode_strictly(data, _Config, "image config")
     platform = (
         Platform.of(config.os, config.architecture, config.variant)
         if config.os and config.architecture
@@ -205,6 +206,28 @@ def parse_config(data: bytes) -> Config:
     )
     rootfs = config.rootfs or _RootFS()
     return Config(platform, rootfs.type, tuple(_digest(d) for d in rootfs.diff_ids or ()))
+
+
+def decode_strictly(data: bytes, kind: type[_T], what: str) -> _T:
+    """Decode JSON that somebody else wrote.
+
+    Args:
+        data: at most `MAX_DOCUMENT_BYTES`.
+        kind: the type it must have; unknown members are left out.
+        what: names it in messages.
+
+    Raises:
+        RefusedInput: too large, malformed, or a member twice in one object; of members with
+            a meaning also if only their case differs.
+    """
+    if len(data) > MAX_DOCUMENT_BYTES:
+        raise RefusedInput(f"{what} is {len(data)} bytes; at most {MAX_DOCUMENT_BYTES} are read")
+    try:
+        value = msgspec.json.decode(data, type=kind)
+        json.loads(data, object_pairs_hook=_no_duplicates)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise RefusedInput(f"malformed {what}: {error}") from error
+    return value
 
 
 def _check_type(document: _Document, media_type: str) -> None:
@@ -237,17 +260,6 @@ def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
         folded.add(name)
         seen[key] = value
     return seen
-
-
-def _decode(data: bytes, kind: type[_T], what: str) -> _T:
-    if len(data) > MAX_DOCUMENT_BYTES:
-        raise RefusedInput(f"{what} is {len(data)} bytes; at most {MAX_DOCUMENT_BYTES} are read")
-    try:
-        value = msgspec.json.decode(data, type=kind)
-        json.loads(data, object_pairs_hook=_no_duplicates)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise RefusedInput(f"malformed {what}: {error}") from error
-    return value
 
 
 def _digest(text: str) -> Digest:

@@ -1,6 +1,7 @@
 """Registries: resolve references, fetch blobs into the content store, verified and resumable."""
 
 from snapcore.registry.auth import Authorizer as Authorizer
+from snapcore.registry.claim import Shelf as Shelf
 from snapcore.registry.client import RegistryClient as RegistryClient
 from snapcore.registry.credentials import Credentials as Credentials
 from snapcore.registry.credentials import CredentialSource as CredentialSource
@@ -13,8 +14,10 @@ from snapcore.registry.hosts import DefaultHosts as DefaultHosts
 from snapcore.registry.hosts import HostConfig as HostConfig
 from snapcore.registry.hosts import HostsResolver as HostsResolver
 from snapcore.registry.hosts import Tls as Tls
-from snapcore.registry.layout import LayoutImage as LayoutImage
-from snapcore.registry.layout import LayoutSource as LayoutSource
+from snapcore.registry.images.archive import ArchiveSource as ArchiveSource
+from snapcore.registry.images.contents import Listener as Listener
+from snapcore.registry.images.documents import NamedImage as NamedImage
+from snapcore.registry.images.layout import LayoutSource as LayoutSource
 from snapcore.registry.proxies import Proxies as Proxies
 from snapcore.registry.resolve import Resolver as Resolver
 from snapcore.registry.retry import RetryPolicy as RetryPolicy

@@ -51,11 +51,11 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """The content store as one repository's downloads see it. All methods block.
+    """The content store as one repository's downloads, or an import, see it. All methods block.
 
     Attributes:
         store: where blobs go.
-        host: the registry's name, as in references.
+        host: the registry's name, as in references; "" if they come from no registry.
         repository: the path below it.
     """
 
@@ -95,7 +95,7 @@ class Shelf:
         return Claim(ingest, lock)
 
     def found(self, descriptor: Descriptor) -> ContentInfo:
-        """Return the blob, and record that this repository has it as well.
+        """Return the blob, and record that this repository, if there is one, has it as well.
 
         Raises:
             NotFound: no such blob.
@@ -107,6 +107,8 @@ class Shelf:
                 f"{str(descriptor.digest)!r} has {info.size} bytes, not {descriptor.size}"
                 " as its descriptor says"
             )
+        if not self.host:
+            return info
         key = distribution_source(self.host)
         known = info.labels.get(key, "")
         value = f"{known},{self.repository}" if known else self.repository
@@ -116,13 +118,13 @@ class Shelf:
         return self.store.update(info.digest, {key: value}, (f"labels.{key}",))
 
     def commit(self, descriptor: Descriptor, claim: Claim) -> ContentInfo:
-        """Make the claim's bytes a blob that names this repository as its source.
+        """Make the claim's bytes a blob that names this repository, if any, as its source.
 
         Raises:
             DigestMismatch: they are not what the descriptor says; the ingest is gone.
             ResourceExhausted, DataLoss: the store's.
         """
-        labels = {distribution_source(self.host): self.repository}
+        labels = {distribution_source(self.host): self.repository} if self.host else {}
         try:
             return claim.ingest.commit(
                 size=descriptor.size, expected=descriptor.digest, labels=labels

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from snapcore.unpack.events import ArchiveRead as ArchiveRead
     from snapcore.unpack.events import Event as Event
     from snapcore.unpack.events import Events as Events
     from snapcore.unpack.events import FetchDone as FetchDone
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from snapcore.unpack.workplace import Workplace as Workplace
 
 _HOMES = {
+    "ArchiveRead": "events",
     "Event": "events",
     "Events": "events",
     "FetchDone": "events",

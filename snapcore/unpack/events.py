@@ -45,6 +45,15 @@ class FetchDone:
 
 
 @dataclass(frozen=True, slots=True)
+class ArchiveRead:
+    """So many bytes of an image archive have been read; `total` is 0 if it comes by a pipe."""
+
+    where: str
+    read: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class UnpackStarted:
     """A layer begins to be applied for a snapshotter."""
 
@@ -86,6 +95,7 @@ Event: TypeAlias = (
     | FetchStarted
     | FetchProgress
     | FetchDone
+    | ArchiveRead
     | UnpackStarted
     | UnpackProgress
     | LayerDone

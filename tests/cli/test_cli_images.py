@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.cli import Outcome, call
+from support.archives import layout_tar
+from support.cli import Outcome, call, child_environment
 from support.images import tiny_layout
 
 from snapcore.locks import held
@@ -186,6 +190,29 @@ def test_moving_a_name_needs_force(snapcore: Snapcore, tmp_path: Path) -> None:
     assert refused.code == 4
     assert "--force" in refused.err
     assert snapcore("images", "tag", "localhost/other", NAME, "--force").code == 0
+
+
+def test_import_from_stdin(tmp_path: Path) -> None:
+    archive = layout_tar(tiny_layout(tmp_path / "layout").directory)
+    command = (
+        *(sys.executable, "-m", "snapcore.cli", "--root", str(tmp_path / "root"), "images"),
+        *("import", "-", "--no-unpack", "--name", "localhost/piped", "--format", "json"),
+    )
+    done = subprocess.run(
+        command, input=archive, capture_output=True, check=False, env=child_environment()
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["name"] == "localhost/piped:latest"
+    assert b"downloaded" in done.stderr
+
+
+def test_import_of_no_archive(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    path.write_bytes(b"no tar" * 1000)
+    outcome = call("--root", str(tmp_path / "root"), "images", "import", str(path))
+    assert (outcome.code, outcome.out) == (5, "")
+    assert outcome.err.startswith("snapcore: image archive ")
+    assert outcome.err.count("\n") == 1
 
 
 def test_damaged_layout(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from snapcore.cli.progress import Bars, Lines, reporter
 from snapcore.oci import Descriptor, Digest
 from snapcore.oci.descriptor import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST
 from snapcore.unpack.events import (
+    ArchiveRead,
     Event,
     FetchDone,
     FetchProgress,
@@ -143,3 +144,14 @@ def test_bars_on_a_terminal(
     assert out == ""
     assert "ab" * 6 in err
     assert "2.0/2.0 MiB" in err
+
+
+def test_bars_show_how_much_of_an_archive_is_read() -> None:
+    display = Progress(TextColumn("{task.description}"), console=Console(file=io.StringIO()))
+    bars = Bars(display)
+    bars(ArchiveRead("a.tar", 10, 100))
+    bars(ArchiveRead("a.tar", 60, 100))
+    bars(ArchiveRead("standard input", 60, 0))
+    first, second = display.tasks
+    assert (first.description, first.completed, first.total) == ("a.tar", 60, 100)
+    assert (second.description, second.total) == ("standard input", None)
