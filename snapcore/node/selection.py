@@ -33,6 +33,7 @@ class Snapshotters:
         self._records = records
         self._trace = trace
         self._opened: dict[str, Snapshotter] = {}
+        self._probes: dict[str, Probe] = {}
 
     def get(self, name: str = "") -> Snapshotter:
         """Return an opened snapshotter, the node's own choice for "".
@@ -57,7 +58,7 @@ class Snapshotters:
         """
         if self._config.snapshotters:
             return self._config.snapshotters[0]
-        probes = self.probe_all()
+        probes = self._probes or self.probe_all()
         usable = [name for name, probe in probes.items() if probe.usable]
         if not usable:
             reasons = [f"{name}: {probe.reason}" for name, probe in probes.items()]
@@ -85,6 +86,8 @@ class Snapshotters:
                 )
             except SnapcoreError as error:
                 result[plugin.name] = Probe(usable=False, reason=str(error))
+        # Where nothing works, it may be worth while to look again later.
+        self._probes = result if any(probe.usable for probe in result.values()) else {}
         return result
 
     def root_of(self, name: str) -> str:
@@ -102,6 +105,7 @@ class Snapshotters:
 
     def _open(self, name: str) -> Snapshotter:
         options = self._config.plugins.get(name, {})
+        probe = self._probes.get(name)
         snapshotter = open_snapshotter(
             name,
             self.root_of(name),
@@ -109,6 +113,7 @@ class Snapshotters:
             wrappers=self._config.wrappers,
             blocked=self._config.blocked,
             trace=self._trace,
+            probe=probe if probe and probe.usable else None,
         )
         try:
             self._records.record(name, options)

@@ -3,6 +3,8 @@
 from snapcore.snapshots.dirs import Draft as Draft
 from snapcore.snapshots.dirs import SnapshotDirs as SnapshotDirs
 from snapcore.snapshots.dirs import creating as creating
+from snapcore.snapshots.dirs import make_root as make_root
+from snapcore.snapshots.disk import DiskStore as DiskStore
 from snapcore.snapshots.entrypoints import PluginInfo as PluginInfo
 from snapcore.snapshots.entrypoints import list_plugins as list_plugins
 from snapcore.snapshots.flush import flush_store as flush_store
@@ -27,6 +29,8 @@ from snapcore.snapshots.records import Reservation as Reservation
 from snapcore.snapshots.records import Stack as Stack
 from snapcore.snapshots.snapshotter import Snapshotter as Snapshotter
 from snapcore.snapshots.tree import disk_usage as disk_usage
+from snapcore.snapshots.trial import existing_ancestor as existing_ancestor
+from snapcore.snapshots.trial import trial_directory as trial_directory
 from snapcore.snapshots.types import CONTRACT_VERSION as CONTRACT_VERSION
 from snapcore.snapshots.types import ApplyResult as ApplyResult
 from snapcore.snapshots.types import Capability as Capability

@@ -28,6 +28,8 @@ from snapcore.snapshots.types import Kind, Labels, Reclaimed
 
 _NEW: Final = "new-"
 _REMOVED: Final = "rm-"
+_ROOT_MODE: Final = 0o755
+"""What the contract says; the state root above it is closed to others."""
 
 
 class SnapshotDirs:
@@ -206,6 +208,20 @@ def creating(
     finally:
         if not recorded:
             _undo(store, dirs, reservation.id)
+
+
+def make_root(path: str) -> None:
+    """Make a snapshot's root directory: mode 0755, whatever umask and ACLs above it say.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    os.mkdir(path)
+    # A default ACL above the state root must not show in a snapshot (acl(5)).
+    for name in os.listxattr(path):
+        if name.startswith("system.posix_acl_"):
+            os.removexattr(path, name)
+    os.chmod(path, _ROOT_MODE)
 
 
 def _undo(store: MetaStore, dirs: SnapshotDirs, snapshot_id: int) -> None:

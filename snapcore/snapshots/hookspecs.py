@@ -256,8 +256,13 @@ class ModuleSpec(Protocol):
 
     @hookspec(firstresult=True)
     @abstractmethod
-    def snapcore_open(self, root: str, options: Options) -> Backend:
+    def snapcore_open(self, root: str, options: Options, probe: Probe) -> Backend:
         """Open, and create if need be, the state below `root` (mode 0700).
+
+        Args:
+            root: the state root.
+            options: checked against `snapcore_options`, defaults filled in.
+            probe: what `snapcore_probe` has just said of this root with these options.
 
         Raises:
             FailedPrecondition: the host or the root cannot carry this backend.

@@ -53,6 +53,7 @@ def open_snapshotter(
     wrappers: Sequence[WrapperChoice] = (),
     blocked: Collection[str] = (),
     trace: Trace | None = None,
+    probe: Probe | None = None,
 ) -> Snapshotter:
     """Open an installed snapshotter on a state root.
 
@@ -63,6 +64,8 @@ def open_snapshotter(
         wrappers: go around its hooks, the first one outermost.
         blocked: names of plugins and wrappers that must not be loaded.
         trace: is told about every hook call.
+        probe: what `probe_snapshotter` has just said of this root with these options; asked
+            for if None.
 
     Returns:
         The snapshotter, which the caller closes.
@@ -76,11 +79,12 @@ def open_snapshotter(
     """
     module = _Module(name, blocked)
     checked = module.check(options)
-    probe = module.probe(root, checked)
+    if probe is None:
+        probe = module.probe(root, checked)
     if not probe.usable:
         raise FailedPrecondition(f"snapshotter {name!r} cannot work at {root!r}: {probe.reason}")
     loaded = [_load_wrapper(choice, blocked) for choice in wrappers]
-    backend = module.open(root, checked)
+    backend = module.open(root, checked, probe)
     try:
         relay, timing = _assemble(module, backend, root, checked, loaded, trace)
     except BaseException:
@@ -149,9 +153,11 @@ class _Module:
             )
         return probe
 
-    def open(self, root: str, options: Options) -> Backend:
+    def open(self, root: str, options: Options, probe: Probe) -> Backend:
         with mapped_errors(self.who, "snapcore_open"):
-            backend: Backend | None = self._hooks.snapcore_open(root=root, options=options)
+            backend: Backend | None = self._hooks.snapcore_open(
+                root=root, options=options, probe=probe
+            )
         if backend is None:
             raise ContractError(f"{self.who}: snapcore_open returned None")
         return backend

@@ -8,8 +8,8 @@ nothing here touches a snapshot's files, and no author does file work inside a t
     commit   check -> measure -> commit, which checks again
     remove   remove (the row is gone) -> delete the directory
 
-`snapcore.snapshots.dirs` has the other half: the directories, and `creating`, which joins both
-so that the first ritual cannot be got wrong. One instance may be used by many threads; one
+`snapcore.snapshots.dirs` has the other half, the directories, and `DiskStore` joins both so that
+the rituals cannot be got wrong. One instance may be used by many threads; one
 root by many processes.
 """
 
@@ -129,15 +129,6 @@ class MetaStore:
                     f"snapshot {key!r} is {record.info.kind}, and must be {' or '.join(allowed)}"
                 )
             return Stack(record, rows.whole_lineage(connection, record.id)[1:])
-
-    def lineage(self, key: str) -> tuple[int, ...]:
-        """Return the ids of a snapshot's parents, the nearest first.
-
-        Raises:
-            NotFound: no such snapshot.
-            DataLoss: it, or a snapshot below it, is broken.
-        """
-        return self.stack(key, *Kind).parents
 
     def walk(
         self,

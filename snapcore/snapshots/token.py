@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 
 from snapcore.errors import from_os_error
-
-_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+from snapcore.linux import boot_id
 
 
 def instance_token(root: str) -> str:
@@ -20,8 +19,7 @@ def instance_token(root: str) -> str:
         SnapcoreError: it cannot be read.
     """
     try:
-        with open(_BOOT_ID, encoding="ascii") as file:
-            boot = file.read().strip()
+        boot = boot_id()
         device = os.stat(root).st_dev
         filesystem = os.statvfs(root).f_fsid
     except OSError as error:

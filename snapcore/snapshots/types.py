@@ -120,6 +120,8 @@ class Probe:
         capabilities: what it can do here, tried out rather than guessed.
         contract: contract version it was written for.
         details: facts worth printing (`kernel`, `d_type`, `reflink`, …).
+        findings: what the backend itself wants to know again in `snapcore_open`, so that it need
+            not try twice; core hands it over and never looks at it.
     """
 
     usable: bool
@@ -127,6 +129,7 @@ class Probe:
     capabilities: frozenset[Capability] = frozenset()
     contract: int = CONTRACT_VERSION
     details: Labels = field(default_factory=dict)
+    findings: object = None
 
 
 @dataclass(frozen=True, slots=True)

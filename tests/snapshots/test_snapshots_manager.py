@@ -196,6 +196,17 @@ def test_a_backend_that_cannot_work_here(plugin: Install) -> None:
     assert closed() == 0
 
 
+def test_opening_probes_once_and_hands_the_findings_over(plugin: Install) -> None:
+    source = changed("return Probe(True)", "tried.append(root); return Probe(True, findings=tried)")
+    source = source.replace("def snapcore_open(root)", "def snapcore_open(root, probe)")
+    source = source.replace("return Memory()", "assert probe.findings is tried; return Memory()")
+    plugin("tried = []\n" + source)
+    open_snapshotter("memory", "/root").close()
+    known = probe_snapshotter("memory", "/root")
+    open_snapshotter("memory", "/root", probe=known).close()
+    assert known.findings == ["/root", "/root"]
+
+
 def test_system_errors_of_opening_are_mapped(plugin: Install) -> None:
     plugin(changed("return Memory()", "open('/nowhere/at/all')"))
     with pytest.raises(NotFound, match="memory-plugin"):

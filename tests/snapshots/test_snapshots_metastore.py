@@ -104,7 +104,7 @@ def test_create_stat_and_stack(store: MetaStore) -> None:
     assert info.created == info.updated > 1_000
     stack = store.stack("key")
     assert (stack.record.id, stack.parents) == (key, (top, base))
-    assert store.lineage("top") == (base,)
+    assert store.stack("top", Kind.COMMITTED).parents == (base,)
     assert store.get("key").usage is None
 
 
@@ -184,7 +184,7 @@ def test_malformed_keys(store: MetaStore, key: str) -> None:
         store.reserve(Kind.ACTIVE, key, "", {})
     with pytest.raises(InvalidArgument, match="bad snapshot name"):
         store.check_commit(key, "good")
-    for call in (store.stat, store.remove, store.lineage, store.stack):
+    for call in (store.stat, store.remove, store.stack):
         with pytest.raises(NotFound):
             call(key)
 
@@ -270,7 +270,7 @@ def test_rebase(store: MetaStore) -> None:
     create(store, "orphan")
     create(store, "child", "base")
     assert commit(store, "rebased", "orphan", "base").parent == "base"
-    assert store.lineage("rebased") == (base,)
+    assert store.stack("rebased", Kind.COMMITTED).parents == (base,)
     assert commit(store, "same", "child", "base").parent == "base"
     with pytest.raises(FailedPrecondition, match="'rebased'"):
         store.remove("base")

@@ -127,12 +127,11 @@ def test_what_the_backend_raises_names_the_backend(
     opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     snapshotter = opened("acme-quota")
-    import acme_snapcore.plugin as acme  # type: ignore[import-not-found]
 
     def fail(self: object, key: str) -> None:
         raise LookupError(key)
 
-    monkeypatch.setattr(acme.MetaStore, "stat", fail)
+    monkeypatch.setattr("snapcore.snapshots.MetaStore.stat", fail)
     with pytest.raises(ContractError) as caught:
         snapshotter.stat("k")
     assert "snapshotter 'acme' (distribution acme-snapcore 1.2.3)" in str(caught.value)

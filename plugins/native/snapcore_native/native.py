@@ -16,27 +16,24 @@ tree: nothing is copied.
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from typing import Final
 
-from snapcore.errors import SnapcoreError, Unimplemented, from_os_error
+from snapcore.errors import Unimplemented, from_os_error
 from snapcore.mount import Mount
 from snapcore.snapshots import (
     Checkpoint,
+    DiskStore,
     FlushReport,
     Info,
     Kind,
     Labels,
     LayerTarget,
-    MetaStore,
     Mounts,
     Page,
     Reclaimed,
-    SnapshotDirs,
     Usage,
-    creating,
-    flush_store,
     hookimpl,
+    make_root,
 )
 from snapcore_native.copy import copy_tree
 from snapcore_native.stamp import read_stamp, write_stamp
@@ -45,8 +42,6 @@ from snapcore_native.usage import measure
 _TREE: Final = "fs"
 _STAMP: Final = "copied"
 _SPARE: Final = "links"
-_ROOT_MODE: Final = 0o755
-"""What the contract says; the state root above it is closed to others."""
 
 
 class NativeSnapshotter:
@@ -60,32 +55,26 @@ class NativeSnapshotter:
         SnapcoreError: the state root cannot be used.
     """
 
-    __slots__ = ("_dirs", "_root", "_store", "_sync_remove")
+    __slots__ = ("_disk", "_records")
 
     def __init__(self, root: str, *, sync_remove: bool = False) -> None:
-        self._root: Final = os.path.abspath(root)
-        self._sync_remove: Final = sync_remove
-        self._store: Final = MetaStore(self._root)
-        try:
-            self._dirs: Final = SnapshotDirs(self._root)
-        except SnapcoreError:
-            self._store.close()
-            raise
+        self._disk: Final = DiskStore(root, sync_remove=sync_remove)
+        self._records: Final = self._disk.records
 
     @hookimpl
     def stat(self, key: str) -> Info:
         """See `SnapshotterSpec.stat`."""
-        return self._store.stat(key)
+        return self._records.stat(key)
 
     @hookimpl
     def update(self, info: Info, fieldpaths: tuple[str, ...]) -> Info:
         """See `SnapshotterSpec.update`."""
-        return self._store.update(info, fieldpaths)
+        return self._records.update(info, fieldpaths)
 
     @hookimpl
     def usage(self, key: str, checkpoint: Checkpoint) -> Usage:
         """See `SnapshotterSpec.usage`. `delta` is what changed since the parent was copied."""
-        record = self._store.get(key)
+        record = self._records.get(key)
         if record.usage is not None:
             return record.usage
         if record.info.kind is Kind.VIEW and record.info.parent:
@@ -95,32 +84,32 @@ class NativeSnapshotter:
     @hookimpl
     def mounts(self, key: str) -> Mounts:
         """See `SnapshotterSpec.mounts`: one bind mount."""
-        stack = self._store.stack(key)
+        stack = self._records.stack(key)
         return self._mounts(stack.record.info.kind, stack.record.id, stack.parents)
 
     @hookimpl
     def prepare(self, key: str, parent: str, labels: Labels, checkpoint: Checkpoint) -> Mounts:
         """See `SnapshotterSpec.prepare`. Copies the whole parent."""
-        with creating(self._store, self._dirs, Kind.ACTIVE, key, parent, labels) as draft:
+        with self._disk.creating(Kind.ACTIVE, key, parent, labels) as draft:
             if draft.parents:
                 self._copy(self._tree(draft.parents[0]), draft.directory, checkpoint)
             else:
-                _make_root(draft.directory)
+                _make_tree(draft.directory)
         return self._mounts(Kind.ACTIVE, draft.id, draft.parents)
 
     @hookimpl
     def view(self, key: str, parent: str, labels: Labels, checkpoint: Checkpoint) -> Mounts:
         """See `SnapshotterSpec.view`. Copies nothing."""
         checkpoint()
-        with creating(self._store, self._dirs, Kind.VIEW, key, parent, labels) as draft:
+        with self._disk.creating(Kind.VIEW, key, parent, labels) as draft:
             if not draft.parents:
-                _make_root(draft.directory)
+                _make_tree(draft.directory)
         return self._mounts(Kind.VIEW, draft.id, draft.parents)
 
     @hookimpl
     def target(self, key: str) -> LayerTarget:
         """See `SnapshotterSpec.target`: the tree itself, deletions done for real."""
-        return LayerTarget(self._tree(self._store.stack(key, Kind.ACTIVE).record.id))
+        return LayerTarget(self._tree(self._records.stack(key, Kind.ACTIVE).record.id))
 
     @hookimpl
     def commit(
@@ -131,47 +120,41 @@ class NativeSnapshotter:
         Raises:
             Unimplemented: it would have to be rebased; a copy cannot be.
         """
-        plan = self._store.check_commit(name, key, parent)
-        if parent and self._store.stat(key).parent != parent:
+        plan = self._records.check_commit(name, key, parent)
+        if parent and self._records.stat(key).parent != parent:
             raise Unimplemented(
                 f"snapshot {key!r} cannot be rebased onto {parent!r}: native snapshots are copies;"
                 " prepare it on that parent"
             )
-        return self._store.commit(plan, labels, self._measure(plan.id, checkpoint))
+        return self._records.commit(plan, labels, self._measure(plan.id, checkpoint))
 
     @hookimpl
     def remove(self, key: str, checkpoint: Checkpoint) -> Info:
         """See `SnapshotterSpec.remove`."""
-        record = self._store.remove(key)
-        # From here on the snapshot is gone, whatever happens to its files: cleanup finds them.
-        with suppress(SnapcoreError):
-            self._dirs.retire(record.id)
-            if self._sync_remove:
-                self._dirs.delete(record.id, checkpoint)
-        return record.info
+        return self._disk.remove(key, checkpoint).info
 
     @hookimpl
     def walk(self, filters: tuple[str, ...], after: str, limit: int) -> Page:
         """See `SnapshotterSpec.walk`."""
-        return self._store.walk(filters, after, limit)
+        return self._records.walk(filters, after, limit)
 
     @hookimpl
     def flush(self) -> FlushReport:
         """See `SnapshotterSpec.flush`."""
-        return flush_store(self._store)
+        return self._disk.flush()
 
     @hookimpl
     def cleanup(self, checkpoint: Checkpoint) -> Reclaimed:
         """See `SnapshotterSpec.cleanup`."""
-        return self._dirs.sweep(self._store, checkpoint)
+        return self._disk.cleanup(checkpoint)
 
     @hookimpl
     def close(self) -> bool:
         """See `SnapshotterSpec.close`."""
-        return self._store.close()
+        return self._disk.close()
 
     def _tree(self, number: int) -> str:
-        return os.path.join(self._dirs.path(number), _TREE)
+        return self._disk.path(number, _TREE)
 
     def _mounts(self, kind: Kind, number: int, parents: tuple[int, ...]) -> Mounts:
         if kind is Kind.ACTIVE:
@@ -190,19 +173,14 @@ class NativeSnapshotter:
             raise from_os_error(error, f"copy of {source!r} to {directory!r}") from error
 
     def _measure(self, number: int, checkpoint: Checkpoint) -> Usage:
-        since = read_stamp(os.path.join(self._dirs.path(number), _STAMP))
+        since = read_stamp(self._disk.path(number, _STAMP))
         return measure(self._tree(number), since, checkpoint)
 
 
-def _make_root(directory: str) -> None:
+def _make_tree(directory: str) -> None:
     path = os.path.join(directory, _TREE)
     try:
-        os.mkdir(path)
-        # A default ACL above the state root must not show in a snapshot (acl(5)).
-        for name in os.listxattr(path):
-            if name.startswith("system.posix_acl_"):
-                os.removexattr(path, name)
-        os.chmod(path, _ROOT_MODE)
+        make_root(path)
     except OSError as error:
         raise from_os_error(error, f"root directory {path!r}") from error
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from snapcore.linux import ficlone, filesystem_type
-from snapcore.snapshots import Capability, Probe
+from snapcore.snapshots import Capability, Probe, existing_ancestor, trial_directory
 
 _CAPABILITY_XATTR: Final = bytes.fromhex("01000002 00200000 00000000 00000000 00000000")
 """A `security.capability` of revision 2 (capabilities(7)) with cap_net_raw."""
@@ -28,27 +26,10 @@ def probe(root: str) -> Probe:
     """
     place = existing_ancestor(root)
     try:
-        with _scratch(place) as directory:
+        with trial_directory(place) as directory:
             return _try_all(directory, place)
     except OSError as error:
         return Probe(usable=False, reason=f"cannot write in {place!r}: {error.strerror}")
-
-
-def existing_ancestor(path: str) -> str:
-    """Return `path`, or the nearest directory above it that exists."""
-    current = os.path.abspath(path)
-    while not os.path.isdir(current):
-        current = os.path.dirname(current)
-    return current
-
-
-@contextmanager
-def _scratch(place: str) -> Iterator[str]:
-    directory = tempfile.mkdtemp(prefix=".snapcore-probe-", dir=place)
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory)
 
 
 def _try_all(directory: str, place: str) -> Probe:

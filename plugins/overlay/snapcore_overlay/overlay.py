@@ -19,34 +19,27 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from snapcore import labels as label_keys
-from snapcore.errors import (
-    FailedPrecondition,
-    InvalidArgument,
-    SnapcoreError,
-    from_os_error,
-)
+from snapcore.errors import FailedPrecondition, InvalidArgument, from_os_error
 from snapcore.mount import Mount
 from snapcore.snapshots import (
     Checkpoint,
+    DiskStore,
     FlushReport,
     Info,
     Kind,
     Labels,
     LayerTarget,
-    MetaStore,
     Mounts,
     Page,
     Reclaimed,
     Record,
-    SnapshotDirs,
     Usage,
-    creating,
     disk_usage,
-    flush_store,
     hookimpl,
+    make_root,
 )
 from snapcore_overlay.probe import Form, find_form
-from snapcore_overlay.upper import is_opaque, make_root, make_work, take_root_attributes
+from snapcore_overlay.upper import is_opaque, make_work, take_root_attributes
 
 _UPPER: Final = "fs"
 _WORK: Final = "work"
@@ -75,6 +68,7 @@ class OverlaySnapshotter:
     Args:
         root: the state root; made if it is missing.
         settings: what the operator chose.
+        form: the form of overlayfs that was found to work there; tried out if None.
 
     Raises:
         InvalidArgument: a mount option that is not the operator's to set.
@@ -82,23 +76,21 @@ class OverlaySnapshotter:
         SnapcoreError: the state root cannot be used.
     """
 
-    __slots__ = ("_dirs", "_form", "_root", "_settings", "_store")
+    __slots__ = ("_disk", "_form", "_records", "_settings")
 
-    def __init__(self, root: str, settings: Settings | None = None) -> None:
-        self._root: Final = os.path.abspath(root)
+    def __init__(
+        self, root: str, settings: Settings | None = None, form: Form | None = None
+    ) -> None:
+        root = os.path.abspath(root)
         self._settings: Final = settings or Settings()
-        self._form: Final[Form] = find_form(self._root, self._settings.mount_options)
-        self._store: Final = MetaStore(self._root)
-        try:
-            self._dirs: Final = SnapshotDirs(self._root)
-        except SnapcoreError:
-            self._store.close()
-            raise
+        self._form: Final = form or find_form(root, self._settings.mount_options)
+        self._disk: Final = DiskStore(root, sync_remove=self._settings.sync_remove)
+        self._records: Final = self._disk.records
 
     @hookimpl
     def stat(self, key: str) -> Info:
         """See `SnapshotterSpec.stat`."""
-        return self._present(self._store.get(key))
+        return self._present(self._records.get(key))
 
     @hookimpl
     def update(self, info: Info, fieldpaths: tuple[str, ...]) -> Info:
@@ -108,19 +100,19 @@ class OverlaySnapshotter:
                 f"label {label_keys.OVERLAY_UPPERDIR!r} is made up by the overlay snapshotter"
                 " and cannot be set"
             )
-        self._store.update(replace(info, labels=_storable(info.labels)), fieldpaths)
+        self._records.update(replace(info, labels=_storable(info.labels)), fieldpaths)
         return self.stat(info.name)
 
     @hookimpl
     def usage(self, key: str, checkpoint: Checkpoint) -> Usage:
         """See `SnapshotterSpec.usage`: the upper directory alone."""
-        record = self._store.get(key)
+        record = self._records.get(key)
         return record.usage or disk_usage(self._upper(record.id), checkpoint)
 
     @hookimpl
     def mounts(self, key: str) -> Mounts:
         """See `SnapshotterSpec.mounts`: one bind or overlay mount."""
-        stack = self._store.stack(key)
+        stack = self._records.stack(key)
         return self._mounts(stack.record.info.kind, stack.record.id, self._lowers(stack.parents))
 
     @hookimpl
@@ -146,7 +138,7 @@ class OverlaySnapshotter:
     @hookimpl
     def target(self, key: str) -> LayerTarget:
         """See `SnapshotterSpec.target`: the upper directory, written without any mount."""
-        stack = self._store.stack(key, Kind.ACTIVE)
+        stack = self._records.stack(key, Kind.ACTIVE)
         lowers = tuple(self._upper(number) for number in self._lowers(stack.parents))
         return LayerTarget(self._upper(stack.record.id), lowers, self._form.style)
 
@@ -155,48 +147,42 @@ class OverlaySnapshotter:
         self, name: str, key: str, labels: Labels, parent: str, checkpoint: Checkpoint
     ) -> Info:
         """See `SnapshotterSpec.commit`. Reads whether the layer's root was marked opaque."""
-        plan = self._store.check_commit(name, key, parent)
+        plan = self._records.check_commit(name, key, parent)
         try:
             self._mark_bottom(plan.id)
         except OSError as error:
             raise from_os_error(error, f"snapshot {key!r}") from error
         usage = disk_usage(self._upper(plan.id), checkpoint)
-        self._store.commit(plan, _storable(labels), usage)
+        self._records.commit(plan, _storable(labels), usage)
         return self.stat(name)
 
     @hookimpl
     def remove(self, key: str, checkpoint: Checkpoint) -> Info:
         """See `SnapshotterSpec.remove`."""
-        record = self._store.remove(key)
-        # From here on the snapshot is gone, whatever happens to its files: cleanup finds them.
-        with suppress(SnapcoreError):
-            self._dirs.retire(record.id)
-            if self._settings.sync_remove:
-                self._dirs.delete(record.id, checkpoint)
-        return self._present(record)
+        return self._present(self._disk.remove(key, checkpoint))
 
     @hookimpl
     def walk(self, filters: tuple[str, ...], after: str, limit: int) -> Page:
         """See `SnapshotterSpec.walk`."""
-        return self._store.walk(filters, after, limit, self._present)
+        return self._records.walk(filters, after, limit, self._present)
 
     @hookimpl
     def flush(self) -> FlushReport:
         """See `SnapshotterSpec.flush`."""
-        return flush_store(self._store)
+        return self._disk.flush()
 
     @hookimpl
     def cleanup(self, checkpoint: Checkpoint) -> Reclaimed:
         """See `SnapshotterSpec.cleanup`."""
-        return self._dirs.sweep(self._store, checkpoint)
+        return self._disk.cleanup(checkpoint)
 
     @hookimpl
     def close(self) -> bool:
         """See `SnapshotterSpec.close`."""
-        return self._store.close()
+        return self._disk.close()
 
     def _create(self, kind: Kind, key: str, parent: str, labels: Labels) -> Mounts:
-        with creating(self._store, self._dirs, kind, key, parent, _storable(labels)) as draft:
+        with self._disk.creating(kind, key, parent, _storable(labels)) as draft:
             # Before anything is made: a snapshot that nobody can mount is of no use.
             mounts = self._mounts(kind, draft.id, self._lowers(draft.parents))
             upper = os.path.join(draft.directory, _UPPER)
@@ -218,18 +204,18 @@ class OverlaySnapshotter:
         return replace(record.info, labels=labels)
 
     def _upper(self, number: int) -> str:
-        return os.path.join(self._dirs.path(number), _UPPER)
+        return self._disk.path(number, _UPPER)
 
     def _lowers(self, parents: tuple[int, ...]) -> tuple[int, ...]:
         """Return the parents that show, the nearest first: down to an opaque root."""
         for position, number in enumerate(parents, 1):
-            if os.path.lexists(os.path.join(self._dirs.path(number), _BOTTOM)):
+            if os.path.lexists(self._disk.path(number, _BOTTOM)):
                 return parents[:position]
         return parents
 
     def _mark_bottom(self, number: int) -> None:
         # overlayfs itself ignores the mark on a root directory, so it must be kept elsewhere.
-        marker = os.path.join(self._dirs.path(number), _BOTTOM)
+        marker = self._disk.path(number, _BOTTOM)
         if is_opaque(self._upper(number), self._form.style):
             os.close(os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         else:
@@ -244,7 +230,7 @@ class OverlaySnapshotter:
             return (Mount("bind", self._upper(lowers[0]), options=("rbind", "ro")),)
         options = [*self._form.options]
         if kind is Kind.ACTIVE:
-            options.append(f"workdir={os.path.join(self._dirs.path(number), _WORK)}")
+            options.append(f"workdir={self._disk.path(number, _WORK)}")
             options.append(f"upperdir={self._upper(number)}")
         else:
             options.append("ro")

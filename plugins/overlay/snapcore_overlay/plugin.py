@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from snapcore.snapshots import Backend, Option, Options, Probe, hookimpl
 from snapcore_overlay.overlay import OverlaySnapshotter, Settings
-from snapcore_overlay.probe import probe
+from snapcore_overlay.probe import Form
+from snapcore_overlay.probe import probe as try_out
 
 
 @hookimpl
@@ -34,13 +35,14 @@ def snapcore_options() -> Mapping[str, Option]:
 @hookimpl
 def snapcore_probe(root: str, options: Options) -> Probe:
     """Find out by mounting at `root` whether overlayfs works there, and how."""
-    return probe(root, _settings(options).mount_options)
+    return try_out(root, _settings(options).mount_options)
 
 
 @hookimpl
-def snapcore_open(root: str, options: Options) -> Backend:
-    """Open the state below `root`."""
-    return OverlaySnapshotter(root, _settings(options))
+def snapcore_open(root: str, options: Options, probe: Probe) -> Backend:
+    """Open the state below `root` in the form that the probe has found."""
+    form = probe.findings if isinstance(probe.findings, Form) else None
+    return OverlaySnapshotter(root, _settings(options), form)
 
 
 def _settings(options: Options) -> Settings:

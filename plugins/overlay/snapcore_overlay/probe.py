@@ -8,10 +8,6 @@ namespace, and with `user.overlay.*` (mount option `userxattr`, Linux 5.11), whi
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +15,7 @@ from snapcore.errors import FailedPrecondition, InvalidArgument, SnapcoreError, 
 from snapcore.linux import filesystem_type
 from snapcore.mount import Mount, temporary_mount
 from snapcore.oci.whiteout import WhiteoutStyle
-from snapcore.snapshots import Capability, Probe
+from snapcore.snapshots import Capability, Probe, existing_ancestor, trial_directory
 
 _FORBIDDEN_IN_ROOT: Final = ",:\\\n"
 _OWN_OPTIONS: Final = ("lowerdir", "upperdir", "workdir", "redirect_dir", "metacopy", "userxattr")
@@ -71,7 +67,7 @@ def find_form(root: str, mount_options: tuple[str, ...] = ()) -> Form:
             f"state root {root!r} holds a comma, colon, backslash or newline,"
             " which overlay options cannot carry; choose another"
         )
-    place = _existing_ancestor(root)
+    place = existing_ancestor(root)
     try:
         kind = filesystem_type(place)
         if kind == "overlay":
@@ -79,7 +75,7 @@ def find_form(root: str, mount_options: tuple[str, ...] = ()) -> Form:
                 f"{place!r} is on overlayfs, which cannot be the upper layer of another overlay;"
                 " put the state root on another filesystem"
             )
-        with _scratch(place) as directory:
+        with trial_directory(place) as directory:
             _require_entry_types(directory)
             return _first_that_works(directory, mount_options)
     except OSError as error:
@@ -93,7 +89,7 @@ def probe(root: str, mount_options: tuple[str, ...] = ()) -> Probe:
         InvalidArgument: `mount_options` holds an option that is not the user's to set.
     """
     details = {
-        "filesystem": filesystem_type(_existing_ancestor(root)),
+        "filesystem": filesystem_type(existing_ancestor(root)),
         "kernel": os.uname().release,
     }
     try:
@@ -104,6 +100,7 @@ def probe(root: str, mount_options: tuple[str, ...] = ()) -> Probe:
         usable=True,
         capabilities=capabilities(form),
         details={**details, "d_type": "yes", "options": ",".join(form.options)},
+        findings=form,
     )
 
 
@@ -130,22 +127,6 @@ def _check_options(mount_options: tuple[str, ...]) -> None:
             )
         if "," in option or not option:
             raise InvalidArgument(f"mount_options: {option!r} is not one option")
-
-
-def _existing_ancestor(path: str) -> str:
-    current = os.path.abspath(path)
-    while not os.path.isdir(current):
-        current = os.path.dirname(current)
-    return current
-
-
-@contextmanager
-def _scratch(place: str) -> Iterator[str]:
-    directory = tempfile.mkdtemp(prefix=".snapcore-probe-", dir=place)
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory)
 
 
 def _require_entry_types(directory: str) -> None:

@@ -10,8 +10,6 @@ from typing import Final
 from snapcore.oci.whiteout import WhiteoutStyle
 
 _ABSENT: Final = frozenset({errno.ENODATA, errno.EOPNOTSUPP})
-_ROOT_MODE: Final = 0o755
-"""What the contract says; the state root above it is closed to others."""
 _WORK_MODE: Final = 0o711
 # Marks of overlayfs are of one layer, not of the tree; host policy labels come by themselves.
 _NOT_TAKEN: Final = (
@@ -22,17 +20,6 @@ _NOT_TAKEN: Final = (
     "security.evm",
     "security.SMACK64",
 )
-
-
-def make_root(path: str) -> None:
-    """Make a snapshot's root directory, mode 0755 whatever the umask is.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    os.mkdir(path)
-    _drop_inherited_acls(path)
-    os.chmod(path, _ROOT_MODE)
 
 
 def make_work(path: str) -> None:
@@ -75,10 +62,3 @@ def is_opaque(path: str, style: WhiteoutStyle) -> bool:
         if error.errno in _ABSENT:
             return False
         raise
-
-
-def _drop_inherited_acls(path: str) -> None:
-    """Remove what a default ACL above the state root has put on a new directory (acl(5))."""
-    for name in os.listxattr(path):
-        if name.startswith("system.posix_acl_"):
-            os.removexattr(path, name)

@@ -1,4 +1,4 @@
-"""The smallest honest backend: records by MetaStore, one directory a snapshot, no layering.
+"""The smallest honest backend: a DiskStore, one directory a snapshot, no layering.
 
 It leaves out target, flush and cleanup, and takes only the arguments that it needs.
 """
@@ -13,18 +13,16 @@ from snapcore.mount import Mount
 from snapcore.snapshots import (
     Backend,
     Checkpoint,
+    DiskStore,
     Info,
     Kind,
     Labels,
-    MetaStore,
     Mounts,
     Option,
     Options,
     Page,
     Probe,
-    SnapshotDirs,
     Usage,
-    creating,
     disk_usage,
     hookimpl,
 )
@@ -32,37 +30,37 @@ from snapcore.snapshots import (
 
 class Acme:
     def __init__(self, root: str) -> None:
-        self._store = MetaStore(root)
-        self._dirs = SnapshotDirs(root)
+        self._disk = DiskStore(root, sync_remove=True)
+        self._records = self._disk.records
 
     @hookimpl
     def stat(self, key: str) -> Info:
-        return self._store.stat(key)
+        return self._records.stat(key)
 
     @hookimpl
     def update(self, info: Info, fieldpaths: tuple[str, ...]) -> Info:
-        return self._store.update(info, fieldpaths)
+        return self._records.update(info, fieldpaths)
 
     @hookimpl
     def usage(self, key: str, checkpoint: Checkpoint) -> Usage:
-        record = self._store.get(key)
-        return record.usage or disk_usage(self._dirs.path(record.id), checkpoint)
+        record = self._records.get(key)
+        return record.usage or disk_usage(self._disk.path(record.id), checkpoint)
 
     @hookimpl
     def mounts(self, key: str) -> Mounts:
-        record = self._store.stack(key).record
+        record = self._records.stack(key).record
         access = "rw" if record.info.kind is Kind.ACTIVE else "ro"
-        return (Mount("bind", self._dirs.path(record.id), options=("rbind", access)),)
+        return (Mount("bind", self._disk.path(record.id), options=("rbind", access)),)
 
     @hookimpl
     def prepare(self, key: str, parent: str, labels: Labels) -> Mounts:
-        with creating(self._store, self._dirs, Kind.ACTIVE, key, parent, labels) as draft:
+        with self._disk.creating(Kind.ACTIVE, key, parent, labels) as draft:
             os.chmod(draft.directory, 0o755)
         return self.mounts(key)
 
     @hookimpl
     def view(self, key: str, parent: str, labels: Labels) -> Mounts:
-        with creating(self._store, self._dirs, Kind.VIEW, key, parent, labels) as draft:
+        with self._disk.creating(Kind.VIEW, key, parent, labels) as draft:
             os.chmod(draft.directory, 0o755)
         return self.mounts(key)
 
@@ -70,23 +68,20 @@ class Acme:
     def commit(
         self, name: str, key: str, labels: Labels, parent: str, checkpoint: Checkpoint
     ) -> Info:
-        plan = self._store.check_commit(name, key, parent)
-        return self._store.commit(plan, labels, disk_usage(self._dirs.path(plan.id), checkpoint))
+        plan = self._records.check_commit(name, key, parent)
+        return self._records.commit(plan, labels, disk_usage(self._disk.path(plan.id), checkpoint))
 
     @hookimpl
     def remove(self, key: str, checkpoint: Checkpoint) -> Info:
-        record = self._store.remove(key)
-        self._dirs.retire(record.id)
-        self._dirs.delete(record.id, checkpoint)
-        return record.info
+        return self._disk.remove(key, checkpoint).info
 
     @hookimpl
     def walk(self, filters: tuple[str, ...], after: str, limit: int) -> Page:
-        return self._store.walk(filters, after, limit)
+        return self._records.walk(filters, after, limit)
 
     @hookimpl
     def close(self) -> bool:
-        return self._store.close()
+        return self._disk.close()
 
 
 @hookimpl
