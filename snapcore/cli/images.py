@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from snapcore.cli.flags import Verbs
+from snapcore.cli.images_export import export
 from snapcore.cli.images_import import import_
 from snapcore.cli.images_mount import mount, unmount
 from snapcore.cli.images_show import check, inspect
@@ -68,7 +69,7 @@ def tag(context: click.Context, source: str, targets: tuple[str, ...], force: bo
             write_record(session.format, _record(node.images.tag(source, target, force=force)))
 
 
-for _command in (check, inspect, mount, unmount, unpack, import_):
+for _command in (check, inspect, mount, unmount, unpack, import_, export):
     images.add_command(_command)
 
 

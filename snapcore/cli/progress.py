@@ -21,6 +21,9 @@ from snapcore.unpack.events import (
     ImageUnpacked,
     LayerDone,
     Resolved,
+    SendDone,
+    SendProgress,
+    SendStarted,
     UnpackProgress,
     UnpackStarted,
     no_events,
@@ -35,6 +38,13 @@ _HOW: Final = {
     "exists": "unpacked before",
     "remote": "supplied by the snapshotter",
     "staged": "staged by the snapshotter",
+}
+
+_SENT: Final = {
+    "written": "written",
+    "uploaded": "uploaded",
+    "mounted": "taken from another repository",
+    "exists": "there already",
 }
 
 
@@ -101,6 +111,12 @@ class Lines:
                 return f"{short(blob.digest)}: downloaded {human_size(blob.size)}" + self._rate(
                     blob.digest, "", blob.size
                 )
+            case SendStarted(blob) if is_layer(blob.media_type):
+                self._begin(blob.digest, "send")
+                return ""
+            case SendDone(blob, how) if is_layer(blob.media_type):
+                took = self._rate(blob.digest, "send", blob.size)
+                return f"{short(blob.digest)}: {_SENT[how]} {human_size(blob.size)}{took}"
             case UnpackStarted(blob, snapshotter, _):
                 self._begin(blob.digest, snapshotter)
                 return f"{short(blob.digest)}: unpacking for {snapshotter}"
@@ -151,6 +167,12 @@ class Bars:
                 self._finish(blob.digest, "here already" if cached else "downloaded", blob.size)
             case ArchiveRead(where, read, total):
                 self._read(where, read, total)
+            case SendStarted(blob) if is_layer(blob.media_type):
+                self._restart(blob.digest, "sending", blob.size)
+            case SendProgress(blob, offset) if blob.digest in self._rows:
+                self._progress.update(self._rows[blob.digest], completed=offset)
+            case SendDone(blob, how) if is_layer(blob.media_type):
+                self._finish(blob.digest, _SENT[how], blob.size)
             case UnpackStarted(blob, snapshotter, _):
                 self._restart(blob.digest, f"unpacking {printable(snapshotter)}", blob.size)
             case UnpackProgress(blob, _, read) if blob.digest in self._rows:

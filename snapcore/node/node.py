@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -27,10 +27,12 @@ from snapcore.node.acquire import (
 from snapcore.node.connection import registry_client
 from snapcore.node.images import Images
 from snapcore.node.mounting import Mounter, MountRequest, mounted
+from snapcore.node.outgoing import export_images
 from snapcore.node.selection import Snapshotters
 from snapcore.node.transfer import find_images
 from snapcore.node.values import PullOptions, PullResult, UnpackChoice
 from snapcore.oci import Descriptor, Platform, Reference
+from snapcore.registry import ArchiveKind, Outgoing
 from snapcore.snapshots import HookTrace, Probe, Snapshotter
 from snapcore.unpack import (
     Events,
@@ -248,6 +250,49 @@ class Node:
         with single_error():
             return await self._acquire(
                 image.name, image.target, NoSource(), choice, snapshotter, events
+            )
+
+    async def export(
+        self,
+        references: Sequence[str],
+        target: str | int,
+        *,
+        kind: str = "oci",
+        platform: str = "",
+        all_platforms: bool = False,
+        force: bool = False,
+        events: Events = no_events,
+    ) -> tuple[Outgoing, ...]:
+        """Write images to a layout directory or an archive, whole or not at all.
+
+        Manifests and configs stay as they are, bit for bit, and the same images give the same
+        bytes always.
+
+        Args:
+            references: the images.
+            target: a path, or an open file or pipe for an archive.
+            kind: `directory` or `oci` (a layout, in a tar), or `docker` (docker archive).
+            platform: of an image for several; this host's for "".
+            all_platforms: all of each image instead.
+            force: replace an archive of that name.
+            events: told what happens, from a worker thread.
+
+        Raises:
+            NotFound: no such image, a blob is missing, or nothing fits the platform.
+            AlreadyExists: something is at `target` already.
+            InvalidArgument: a malformed reference or platform, an unknown kind, or all platforms
+                in a docker archive.
+            FailedPrecondition: a docker archive of what is no container image.
+            DigestMismatch: a blob is damaged.
+            ResourceExhausted, PermissionDenied: the file system's.
+        """
+        wanted = None if all_platforms else _platform(platform)
+        if kind not in tuple(ArchiveKind):
+            raise InvalidArgument(f"unknown kind of archive: {kind!r}")
+        images = [self.images.get(reference) for reference in references]
+        with single_error():
+            return await export_images(
+                self.content, images, target, ArchiveKind(kind), wanted, force, events
             )
 
     def mount(

@@ -17,7 +17,15 @@ from snapcore.registry.hosts import Tls as Tls
 from snapcore.registry.images.archive import ArchiveSource as ArchiveSource
 from snapcore.registry.images.contents import Listener as Listener
 from snapcore.registry.images.documents import NamedImage as NamedImage
+from snapcore.registry.images.export import ArchiveKind as ArchiveKind
+from snapcore.registry.images.export import Export as Export
 from snapcore.registry.images.layout import LayoutSource as LayoutSource
+from snapcore.registry.images.sinks import Sink as Sink
+from snapcore.registry.images.sinks import new_directory as new_directory
+from snapcore.registry.images.sinks import new_tar as new_tar
+from snapcore.registry.images.sinks import open_tar as open_tar
+from snapcore.registry.interrupt import run_blocking as run_blocking
+from snapcore.registry.outgoing import Outgoing as Outgoing
 from snapcore.registry.proxies import Proxies as Proxies
 from snapcore.registry.resolve import Resolver as Resolver
 from snapcore.registry.retry import RetryPolicy as RetryPolicy

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from snapcore.unpack.events import ImageUnpacked as ImageUnpacked
     from snapcore.unpack.events import LayerDone as LayerDone
     from snapcore.unpack.events import Resolved as Resolved
+    from snapcore.unpack.events import SendDone as SendDone
+    from snapcore.unpack.events import SendProgress as SendProgress
+    from snapcore.unpack.events import SendStarted as SendStarted
     from snapcore.unpack.events import UnpackProgress as UnpackProgress
     from snapcore.unpack.events import UnpackStarted as UnpackStarted
     from snapcore.unpack.events import no_events as no_events
@@ -51,6 +54,9 @@ _HOMES = {
     "ImageUnpacked": "events",
     "LayerDone": "events",
     "Resolved": "events",
+    "SendDone": "events",
+    "SendProgress": "events",
+    "SendStarted": "events",
     "SkipDescriptor": "handlers",
     "UnpackOptions": "unpacker",
     "UnpackProgress": "events",

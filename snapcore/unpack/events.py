@@ -12,6 +12,10 @@ Outcome: TypeAlias = Literal["applied", "exists", "remote", "staged"]
 """How a layer came to be: applied here, found committed, supplied by a remote backend under
 its chain ID, or put in place by prepare (staged)."""
 
+Sent: TypeAlias = Literal["written", "uploaded", "mounted", "exists"]
+"""How a blob came to be elsewhere: written to a file, uploaded, taken by the registry from another
+of its repositories, or found there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
@@ -51,6 +55,29 @@ class ArchiveRead:
     where: str
     read: int
     total: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendStarted:
+    """A blob begins to leave for a file or a registry."""
+
+    descriptor: Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class SendProgress:
+    """So many bytes of a blob have left; a resumed upload may go back."""
+
+    descriptor: Descriptor
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendDone:
+    """A blob is there."""
+
+    descriptor: Descriptor
+    how: Sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +123,9 @@ Event: TypeAlias = (
     | FetchProgress
     | FetchDone
     | ArchiveRead
+    | SendStarted
+    | SendProgress
+    | SendDone
     | UnpackStarted
     | UnpackProgress
     | LayerDone

@@ -215,6 +215,42 @@ def test_import_of_no_archive(tmp_path: Path) -> None:
     assert outcome.err.count("\n") == 1
 
 
+def test_export(snapcore: Snapcore, tmp_path: Path) -> None:
+    out = tmp_path / "out.tar"
+    done = snapcore("images", "export", NAME, str(out), "--as", "docker", "--format", "json")
+    record = done.record()
+    assert (record["path"], record["kind"], record["names"]) == (str(out), "docker", [NAME])
+    assert "written" in done.err
+    assert snapcore("images", "export", NAME, f"{tmp_path}/dir/", "-q").out == ""
+    assert (tmp_path / "dir/oci-layout").exists()
+    command = (sys.executable, "-m", "snapcore.cli", "--root", str(tmp_path / "root"), "images")
+    piped = subprocess.run(
+        (*command, "export", NAME, "-", "--as", "docker"),
+        capture_output=True, check=False, env=child_environment(),
+    )  # fmt: skip
+    assert (piped.returncode, piped.stdout) == (0, out.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "named"),
+    [
+        (("localhost/none", "OUT"), 3, "localhost/none:latest"),
+        ((NAME, "/nonexistent/x.tar"), 3, "/nonexistent/x.tar"),
+        ((NAME, "/etc/"), 4, "/etc/"),
+        ((NAME, "OUT", "--platform", "linux/s390x", "--all-platforms"), 2, "--all-platforms"),
+        ((NAME,), 2, "REFERENCES"),
+    ],
+)
+def test_export_in_one_sentence(
+    snapcore: Snapcore, tmp_path: Path, arguments: tuple[str, ...], code: int, named: str
+) -> None:
+    places = [str(tmp_path / "x.tar") if word == "OUT" else word for word in arguments]
+    outcome = snapcore("images", "export", *places)
+    assert (outcome.code, outcome.out) == (code, "")
+    assert outcome.err.count("\n") == 1
+    assert named in outcome.err
+
+
 def test_damaged_layout(tmp_path: Path) -> None:
     builder = tiny_layout(tmp_path / "layout")
     blob = max(

@@ -19,7 +19,18 @@ VERBS = {
     *(
         f"images {verb}"
         for verb in (
-            *("ls", "rm", "tag", "check", "inspect", "mount", "unmount", "unpack", "import"),
+            *(
+                "ls",
+                "rm",
+                "tag",
+                "check",
+                "inspect",
+                "mount",
+                "unmount",
+                "unpack",
+                "import",
+                "export",
+            ),
         )
     ),
     *(

@@ -1,0 +1,112 @@
+"""Which blobs an image consists of when it leaves the node, and writing it to files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+
+from snapcore.content import ContentStore
+from snapcore.errors import InvalidArgument, NotFound, RefusedInput
+from snapcore.metadata import Image
+from snapcore.oci import Descriptor, Platform, is_index
+from snapcore.oci.descriptor import DOCKER_LAYER_FOREIGN, OCI_LAYER_NONDISTRIBUTABLE
+from snapcore.registry import (
+    ArchiveKind,
+    Export,
+    Listener,
+    Outgoing,
+    Sink,
+    new_directory,
+    new_tar,
+    open_tar,
+    run_blocking,
+)
+from snapcore.unpack import Events, SendDone, SendProgress, SendStarted, choose, read_document
+from snapcore.unpack.handlers import MAX_INDEX_DEPTH
+
+_SHOWN = 5
+
+
+def outgoing(store: ContentStore, image: Image, platform: Platform | None) -> Outgoing:
+    """Return an image and all blobs it needs; blocks.
+
+    Args:
+        store: has them.
+        image: what leaves.
+        platform: only the manifest for this platform; None for all of the image.
+
+    Raises:
+        NotFound: blobs are missing, which are named; or nothing fits the platform.
+    """
+    root = image.target
+    missing: list[Descriptor] = []
+    while platform is not None and is_index(root.media_type):
+        document = read_document(store, root)
+        assert document is not None
+        root = choose(root, document.children, platform)[0]
+    blobs = {blob.digest: blob for blob in _walk(store, root, missing, 0)}
+    if missing:
+        names = ", ".join(str(blob.digest) for blob in missing[:_SHOWN])
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        raise NotFound(
+            f"image {image.name!r} is not here whole: {len(missing)} of its blobs are missing"
+            f" ({names}{more}); pull it again, or choose a platform that is here"
+        )
+    return Outgoing(image.name, root, tuple(blobs.values()))
+
+
+def _walk(
+    store: ContentStore, blob: Descriptor, missing: list[Descriptor], depth: int
+) -> Iterator[Descriptor]:
+    if depth > MAX_INDEX_DEPTH + 1:
+        raise RefusedInput(f"indexes nested more than {MAX_INDEX_DEPTH} deep")
+    if not store.exists(blob.digest):
+        # Such layers stay with whoever has the right to hand them out (image-spec, layer.md).
+        if not blob.media_type.startswith((OCI_LAYER_NONDISTRIBUTABLE, DOCKER_LAYER_FOREIGN)):
+            missing.append(blob)
+        return
+    document = read_document(store, blob)
+    for child in document.children if document else ():
+        yield from _walk(store, child, missing, depth + 1)
+    yield blob
+
+
+async def export_images(
+    store: ContentStore,
+    images: Sequence[Image],
+    target: str | int,
+    kind: ArchiveKind,
+    platform: Platform | None,
+    force: bool,
+    events: Events,
+) -> tuple[Outgoing, ...]:
+    """Write images to a directory, a file or an open descriptor; see `Node.export`."""
+    unique = {image.name: image for image in images}
+    chosen = [
+        await run_blocking(partial(outgoing, store, image, platform)) for image in unique.values()
+    ]
+    listener = Listener(
+        lambda blob: events(SendStarted(blob)),
+        lambda blob, offset: events(SendProgress(blob, offset)),
+        lambda blob, _: events(SendDone(blob, "written")),
+    )
+    export = Export(store, tuple(chosen), kind, listener)
+
+    def write() -> None:
+        with _sink(target, kind, force) as sink:
+            export.write(sink)
+
+    await run_blocking(write)
+    return tuple(chosen)
+
+
+def _sink(target: str | int, kind: ArchiveKind, force: bool) -> AbstractContextManager[Sink]:
+    if isinstance(target, int):
+        if kind is ArchiveKind.DIRECTORY:
+            raise InvalidArgument("a layout directory cannot be written to a pipe")
+        return open_tar(target)
+    if kind is ArchiveKind.DIRECTORY:
+        return new_directory(target)
+    return new_tar(target.rstrip(os.sep), force=force)
