@@ -53,6 +53,7 @@ KEYS: Final[Mapping[str, Key]] = {
     "registry.connect_timeout": Key(float, 30.0, "seconds to wait for a connection", (), 0.001),
     "registry.read_timeout": Key(float, 60.0, "seconds without a byte before giving up", (), 0.001),
     "unpack.downloads": Key(int, 3, "most blobs fetched at a time"),
+    "unpack.workers": Key(int, 2, "most layers applied at a time"),
     "unpack.unprivileged": Key(
         str, "refuse", "owners and devices that need root: refuse or map", ("refuse", "map")
     ),

@@ -198,6 +198,7 @@ def _build(settings: Mapping[str, Setting]) -> NodeConfig:
         ),
         unpack=UnpackConfig(
             downloads=number("unpack.downloads"),
+            workers=number("unpack.workers"),
             unprivileged=cast(Unprivileged, text("unpack.unprivileged")),
             discard=cast(Discard, text("unpack.discard")),
             limits=Limits(

@@ -43,6 +43,7 @@ class UnpackConfig:
 
     Attributes:
         downloads: most blobs fetched at a time.
+        workers: most layers applied at a time.
         unprivileged: what to do, without root, with owners and devices that need it: refuse
             the layer, or map owners to the current user and leave devices out.
         discard: whether layer blobs may be collected once their image is unpacked.
@@ -50,6 +51,7 @@ class UnpackConfig:
     """
 
     downloads: int = 3
+    workers: int = 2
     unprivileged: Unprivileged = "refuse"
     discard: Discard = "never"
     limits: Limits = field(default_factory=Limits)

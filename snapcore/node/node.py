@@ -90,6 +90,7 @@ class Node:
                 self.content,
                 self._workers,
                 trio.CapacityLimiter(config.unpack.downloads),
+                trio.CapacityLimiter(config.unpack.workers),
                 locks,
                 self._state,
                 self._owner.id,

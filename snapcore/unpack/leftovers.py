@@ -5,7 +5,7 @@ from __future__ import annotations
 from snapcore.errors import NotFound
 from snapcore.locks import owner_alive
 from snapcore.snapshots import Snapshotter
-from snapcore.unpack.layer import EXTRACT_PREFIX
+from snapcore.unpack.stage import EXTRACT_PREFIX
 
 _OWNER_LENGTH = 32
 
@@ -20,7 +20,9 @@ def remove_leftovers(snapshotter: Snapshotter, root: str) -> tuple[str, ...]:
     Returns:
         The keys that were removed.
     """
-    filters = (f"kind==active,name~=^{EXTRACT_PREFIX}[0-9a-f]{{{_OWNER_LENGTH}}}-",)
+    pattern = f"name~=^{EXTRACT_PREFIX}[0-9a-f]{{{_OWNER_LENGTH}}}-"
+    # Views are those of parents, made to settle a layer that was applied apart.
+    filters = (f"kind==active,{pattern}", f"kind==view,{pattern}")
     removed = []
     for info in list(snapshotter.walk(filters)):
         owner = info.name[len(EXTRACT_PREFIX) :][:_OWNER_LENGTH]

@@ -10,35 +10,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 import trio
 
-from snapcore.archive import ApplyPolicy, Destination, Expected, LayerResult, Limits
 from snapcore.errors import ContractError, ResourceExhausted, Unavailable
+from snapcore.oci import WhiteoutStyle
 from snapcore.unpack import protocol
-
-
-@dataclass(frozen=True, slots=True)
-class LayerJob:
-    """One layer for a worker.
-
-    Attributes:
-        blob: open descriptor of the compressed layer, at its beginning.
-        destination: where it goes.
-        expected: what it must turn out to be.
-        limits: its budgets.
-        policy: what happens to owners and devices.
-        whiteouts_first: read it twice, deletions first.
-    """
-
-    blob: int
-    destination: Destination
-    expected: Expected
-    limits: Limits
-    policy: ApplyPolicy
-    whiteouts_first: bool = False
 
 
 class WorkerPool:
@@ -79,51 +57,46 @@ class WorkerPool:
             self._zygote.wait()
             self._zygote = None
 
-    async def apply(self, job: LayerJob, progress: Callable[[int], None]) -> LayerResult | None:
-        """Apply a layer in a worker; None if it must be done again, whiteouts first.
+    async def run(
+        self,
+        job: protocol.Job,
+        descriptors: Sequence[int],
+        progress: Callable[[int], None],
+    ) -> protocol.Done | None:
+        """Do a job in a worker; None if it must be done again in another way.
 
         Cancelling kills the worker and waits until it is gone, so that the caller can remove
         the target.
 
+        Args:
+            job: what to do.
+            descriptors: what it needs; see the job's class.
+            progress: told the compressed bytes that have been read.
+
         Raises:
-            RefusedInput, DigestMismatch, ResourceExhausted, PermissionDenied, DataLoss: as
-                `archive.unpack_layer`.
+            RefusedInput, DigestMismatch, ResourceExhausted, PermissionDenied, DataLoss: as the
+                functions of `archive`.
             Unavailable: the zygote is gone.
         """
         self.start()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours:
             with theirs:
-                self._send(job, theirs)
+                self._send(job, [theirs.fileno(), self._owner_lock, *descriptors])
             return await _follow(trio.socket.from_stdlib_socket(ours), job, progress)
 
-    def _send(self, job: LayerJob, theirs: socket.socket) -> None:
-        destination, expected = job.destination, job.expected
-        descriptors = [theirs.fileno(), job.blob, destination.directory, self._owner_lock]
-        if destination.lower is not None:
-            descriptors.append(destination.lower)
-        message = protocol.Job(
-            digest=str(expected.digest),
-            size=expected.size,
-            diff_id=str(expected.diff_id),
-            style=destination.style.value,
-            base=destination.base,
-            has_lower=destination.lower is not None,
-            whiteouts_first=job.whiteouts_first,
-            limits=job.limits,
-            policy=job.policy,
-        )
+    def _send(self, job: protocol.Job, descriptors: Sequence[int]) -> None:
         if self._control is None:
             raise Unavailable("the pool of worker processes is closed")
         try:
-            socket.send_fds(self._control, [protocol.encode(message)], descriptors)
+            socket.send_fds(self._control, [protocol.encode(job)], descriptors)
         except OSError as error:
             raise Unavailable(f"the process that forks workers is gone: {error}") from error
 
 
 async def _follow(
-    connection: trio.socket.SocketType, job: LayerJob, progress: Callable[[int], None]
-) -> LayerResult | None:
+    connection: trio.socket.SocketType, job: protocol.Job, progress: Callable[[int], None]
+) -> protocol.Done | None:
     worker = _Worker()
     try:
         while True:
@@ -131,19 +104,18 @@ async def _follow(
             if isinstance(message, protocol.Read):
                 progress(message.count)
             elif isinstance(message, protocol.Opaque):
-                await _mark_opaque(connection, job, descriptors)
+                await _mark_opaque(connection, WhiteoutStyle(job.style), descriptors)
             elif isinstance(message, protocol.Hello):
                 worker.pidfd = _one(descriptors)
             elif isinstance(message, protocol.Done):
-                return LayerResult(message.entries, message.size, message.skipped)
+                return message
             elif isinstance(message, protocol.Again):
                 return None
             elif isinstance(message, protocol.Failed):
                 raise protocol.revive(message)
             else:
                 raise ResourceExhausted(
-                    f"the worker that applied {job.expected.digest} was killed"
-                    " (out of memory, or by hand)"
+                    f"the worker that applied {job.digest} was killed (out of memory, or by hand)"
                 )
     finally:
         with trio.CancelScope(shield=True):
@@ -200,12 +172,12 @@ async def _receive(
 
 
 async def _mark_opaque(
-    connection: trio.socket.SocketType, job: LayerJob, descriptors: Sequence[int]
+    connection: trio.socket.SocketType, style: WhiteoutStyle, descriptors: Sequence[int]
 ) -> None:
     directory = _one(descriptors)
     error = 0
     try:
-        os.setxattr(directory, job.destination.style.opaque_xattr, b"y")
+        os.setxattr(directory, style.opaque_xattr, b"y")
     except OSError as failure:
         error = failure.errno or -1
     finally:

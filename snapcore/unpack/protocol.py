@@ -3,9 +3,9 @@
 Messages are msgpack of tagged structs over SOCK_SEQPACKET sockets, so that a message is whole
 or absent; descriptors travel beside them (SCM_RIGHTS, unix(7)).
 
-    parent → zygote   Job + descriptors [job socket, blob, directory, owner lock, lower?]
+    parent → zygote   a job + descriptors [job socket, owner lock, and those of the job]
     worker → parent   Hello + [pidfd], then Read … and Opaque + [directory] …, then one of
-                      Done, WhiteoutsFirst, Failed
+                      Done, Again, Failed
     parent → worker   Marked, after each Opaque
 """
 
@@ -24,16 +24,35 @@ MAX_DESCRIPTORS: Final = 8
 _MAX_TEXT: Final = 4000
 
 
-class Job(msgspec.Struct, frozen=True, tag=True):
-    """One layer to apply; all plain values, so that nothing can hide in it."""
+class Layer(msgspec.Struct, frozen=True, tag=True):
+    """Apply a layer over what is below it: [blob, directory, lower?]."""
 
     digest: str
     size: int
     diff_id: str
     style: str
     base: bool
-    has_lower: bool
     whiteouts_first: bool
+    limits: Limits
+    policy: ApplyPolicy
+
+
+class Apart(msgspec.Struct, frozen=True, tag=True):
+    """Apply a layer apart from its parents and note what is left: [blob, directory, notes]."""
+
+    digest: str
+    size: int
+    diff_id: str
+    style: str
+    limits: Limits
+    policy: ApplyPolicy
+
+
+class Settle(msgspec.Struct, frozen=True, tag=True):
+    """Do what was left, over the parents: [notes, directory, lower]."""
+
+    digest: str
+    style: str
     limits: Limits
     policy: ApplyPolicy
 
@@ -67,7 +86,7 @@ class Done(msgspec.Struct, frozen=True, tag=True):
 
 
 class Again(msgspec.Struct, frozen=True, tag=True):
-    """A late whiteout: apply to a fresh target, whiteouts first."""
+    """It must be done again in a fresh target: whiteouts first, or in order."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
@@ -77,10 +96,11 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     message: str
 
 
+Job: TypeAlias = Layer | Apart | Settle
 FromWorker: TypeAlias = Hello | Read | Opaque | Done | Again | Failed
 
 _from_worker: Final[msgspec.msgpack.Decoder[FromWorker]] = msgspec.msgpack.Decoder(FromWorker)
-_job: Final = msgspec.msgpack.Decoder(Job)
+_job: Final[msgspec.msgpack.Decoder[Job]] = msgspec.msgpack.Decoder(Job)
 _marked: Final = msgspec.msgpack.Decoder(Marked)
 _CLASSES: Final[dict[str, type[SnapcoreError]]] = {
     name: getattr(errors, name) for name in errors.__all__ if name[0].isupper()

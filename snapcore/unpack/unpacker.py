@@ -34,7 +34,9 @@ from snapcore.unpack.events import Events, ImageUnpacked, no_events
 from snapcore.unpack.fetching import Fetch, FetchAhead
 from snapcore.unpack.handlers import Handler, read_document
 from snapcore.unpack.layer import LayerUnpacker
+from snapcore.unpack.parallel import ParallelUnpacker, can_run_together
 from snapcore.unpack.plan import ImagePlan, check_space, layer_plans, plan_image
+from snapcore.unpack.stage import Stage
 from snapcore.unpack.workplace import Workplace
 
 
@@ -111,7 +113,8 @@ class Unpacker:
         self._snapshotter = snapshotter
         self._options = options
         self._events = events
-        self._layers = LayerUnpacker(place, snapshotter, options.limits, options.policy, events)
+        self._place = place
+        self._layers = LayerUnpacker(place, options.limits, options.policy, events)
         self._pending: dict[str, list[_Pending]] = {}
         self._results: list[UnpackedManifest] = []
         self._manager = trio.open_nursery()
@@ -180,8 +183,12 @@ class Unpacker:
             eager = Capability.REMOTE not in self._snapshotter.capabilities
             ahead = FetchAhead(fetch, self._downloads, nursery, eager=eager)
             ahead.begin([layer.descriptor for layer in plan.holes])
-            for layer in plan.holes:
-                await self._layers.unpack(layer, ahead, image)
+            stages = [Stage(self._place, self._snapshotter, layer, image) for layer in plan.holes]
+            if can_run_together(self._snapshotter):
+                await ParallelUnpacker(self._layers).unpack(stages, ahead)
+            else:
+                for stage in stages:
+                    await self._layers.unpack(stage, ahead)
         await trio.to_thread.run_sync(self._finish, pending, config, plan)
 
     def _plan(self, pending: _Pending, config: Descriptor) -> ImagePlan:

@@ -8,7 +8,18 @@ import signal
 import socket
 from typing import Final
 
-from snapcore.archive import Destination, Expected, Limits, WhiteoutsFirst, unpack_layer
+from snapcore.archive import (
+    Destination,
+    Expected,
+    InOrder,
+    LayerResult,
+    Limits,
+    Postponed,
+    WhiteoutsFirst,
+    settle,
+    unpack_apart,
+    unpack_layer,
+)
 from snapcore.errors import ContractError, PermissionDenied, ResourceExhausted, SnapcoreError
 from snapcore.linux import set_parent_death_signal
 from snapcore.oci import Digest, WhiteoutStyle
@@ -59,22 +70,10 @@ def _outcome(
     connection: socket.socket, job: protocol.Job, descriptors: list[int]
 ) -> protocol.FromWorker:
     # The owner's lock is held by being inherited; nobody reads it here.
-    blob, directory, _owner, *lower = descriptors
-    destination = Destination(
-        directory, lower[0] if job.has_lower else None, WhiteoutStyle(job.style), job.base
-    )
-    expected = Expected(Digest.parse(job.digest), job.size, Digest.parse(job.diff_id))
+    _owner, *mine = descriptors
     try:
-        result = unpack_layer(
-            blob,
-            destination,
-            expected,
-            job.limits,
-            job.policy,
-            ParentSteps(connection),
-            whiteouts_first=job.whiteouts_first,
-        )
-    except WhiteoutsFirst:
+        return _do(job, mine, ParentSteps(connection))
+    except (WhiteoutsFirst, InOrder):
         return protocol.Again()
     except SnapcoreError as error:
         return protocol.failure(error)
@@ -84,6 +83,61 @@ def _outcome(
         return protocol.failure(
             ContractError(f"bug while applying {job.digest}: {type(error).__name__}: {error}")
         )
+
+
+def _do(job: protocol.Job, descriptors: list[int], steps: ParentSteps) -> protocol.Done:
+    match job:
+        case protocol.Layer():
+            return _layer(job, descriptors, steps)
+        case protocol.Apart():
+            return _apart(job, descriptors, steps)
+        case protocol.Settle():
+            return _settle(job, descriptors, steps)
+
+
+def _layer(job: protocol.Layer, descriptors: list[int], steps: ParentSteps) -> protocol.Done:
+    blob, directory, *lower = descriptors
+    style = WhiteoutStyle(job.style)
+    destination = Destination(directory, lower[0] if lower else None, style, job.base)
+    result = unpack_layer(
+        blob,
+        destination,
+        _expected(job),
+        job.limits,
+        job.policy,
+        steps,
+        whiteouts_first=job.whiteouts_first,
+    )
+    return _done(result)
+
+
+def _apart(job: protocol.Apart, descriptors: list[int], steps: ParentSteps) -> protocol.Done:
+    blob, directory, notes = descriptors
+    destination = Destination(directory, None, WhiteoutStyle(job.style), base=False)
+    result, postponed = unpack_apart(
+        blob, destination, _expected(job), job.limits, job.policy, steps
+    )
+    if not postponed.empty:
+        with open(notes, "wb", closefd=False) as file:
+            file.write(postponed.encode())
+    return _done(result)
+
+
+def _settle(job: protocol.Settle, descriptors: list[int], steps: ParentSteps) -> protocol.Done:
+    notes, directory, lower = descriptors
+    os.lseek(notes, 0, os.SEEK_SET)
+    with open(notes, "rb", closefd=False) as file:
+        postponed = Postponed.decode(file.read())
+    destination = Destination(directory, lower, WhiteoutStyle(job.style), base=False)
+    skipped = settle(postponed, destination, job.policy, steps)
+    return protocol.Done(0, 0, dict(skipped))
+
+
+def _expected(job: protocol.Layer | protocol.Apart) -> Expected:
+    return Expected(Digest.parse(job.digest), job.size, Digest.parse(job.diff_id))
+
+
+def _done(result: LayerResult) -> protocol.Done:
     return protocol.Done(result.entries, result.size, dict(result.skipped))
 
 

@@ -18,6 +18,7 @@ class Workplace:
         store: where blobs are.
         workers: who applies layers.
         downloads: the limit on downloads, shared by all images.
+        layers: the limit on layers that are applied at the same time, shared likewise.
         locks: directory of the node's lock files.
         state: private directory for mount points.
         owner: id of this process's `Owner`; part of the keys in progress.
@@ -26,6 +27,7 @@ class Workplace:
     store: ContentStore
     workers: WorkerPool
     downloads: trio.CapacityLimiter
+    layers: trio.CapacityLimiter
     locks: str
     state: str
     owner: str
