@@ -10,6 +10,8 @@ from snapcore.archive.compression import open_stream as open_stream
 from snapcore.archive.digest import TreeDigest as TreeDigest
 from snapcore.archive.digest import tree_digest as tree_digest
 from snapcore.archive.digest import tree_listing as tree_listing
+from snapcore.archive.feed import apply_stream as apply_stream
+from snapcore.archive.feed import feed_layer as feed_layer
 from snapcore.archive.job import unpack_apart as unpack_apart
 from snapcore.archive.job import unpack_layer as unpack_layer
 from snapcore.archive.pipeline import LayerDigests as LayerDigests

@@ -52,15 +52,15 @@ def unpack_layer(
     """
     deletions = None
     if whiteouts_first:
-        with _stream(blob, expected, limits, None) as stream:
+        with layer_stream(blob, expected, limits, None) as stream:
             deletions = collect(TarReader(stream, limits))
-            _verify(stream.finish(), expected)
+            verify(stream.finish(), expected)
         os.lseek(blob, 0, os.SEEK_SET)
-    with _stream(blob, expected, limits, steps.progress) as stream:
+    with layer_stream(blob, expected, limits, steps.progress) as stream:
         reader = TarReader(stream, limits)
         skipped = apply_entries(reader, destination, policy, steps, deletions)
         digests = stream.finish()
-    _verify(digests, expected)
+    verify(digests, expected)
     return LayerResult(reader.entries, digests.size, skipped)
 
 
@@ -89,17 +89,18 @@ def unpack_apart(
         InOrder: the layer must be unpacked over its parents instead.
         SnapcoreError: as `unpack_layer`.
     """
-    with _stream(blob, expected, limits, steps.progress) as stream:
+    with layer_stream(blob, expected, limits, steps.progress) as stream:
         reader = TarReader(stream, limits)
         skipped, postponed = apply_apart(reader, destination, policy, steps)
         digests = stream.finish()
-    _verify(digests, expected)
+    verify(digests, expected)
     return LayerResult(reader.entries, digests.size, skipped), postponed
 
 
-def _stream(
+def layer_stream(
     blob: int, expected: Expected, limits: Limits, on_read: Callable[[int], None] | None
 ) -> LayerStream:
+    """Start reading a layer; `on_read` is told the compressed bytes taken so far."""
     return LayerStream(
         blob,
         limits,
@@ -109,7 +110,12 @@ def _stream(
     )
 
 
-def _verify(found: LayerDigests, expected: Expected) -> None:
+def verify(found: LayerDigests, expected: Expected) -> None:
+    """Compare what a layer turned out to be with what the image says.
+
+    Raises:
+        DigestMismatch: it is something else.
+    """
     if found.blob_size != expected.size:
         raise DigestMismatch(
             f"layer {expected.digest} has {found.blob_size} bytes, not {expected.size}"

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import click
 
 from snapcore import labels as label_rules
 from snapcore.cli.output import Json, write_json, write_line, write_record
 from snapcore.cli.session import Session
+from snapcore.cli.text import human_size
+from snapcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from snapcore.config import Setting
     from snapcore.node import PullResult, UnpackChoice
 
+_META: Final = "snapcore.wanted"
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
 
@@ -25,77 +29,104 @@ class Wanted:
 
     Attributes:
         platform: as typed, "" for this host's.
+        all_platforms: fetch the manifests of all platforms.
+        unpack_all: and unpack them.
         discard: let layer blobs go afterwards; None as configured.
         labels: `key=value` items for every snapshot.
-        unpack: make snapshots at all.
         downloads: most blobs fetched at a time; None as configured.
+        workers: most layers applied at a time; None as configured.
         quiet: print top chain IDs only.
     """
 
-    platform: str
-    discard: bool | None
-    labels: tuple[str, ...]
-    unpack: bool
-    downloads: int | None
-    quiet: bool
+    platform: str = ""
+    all_platforms: bool = False
+    unpack_all: bool = False
+    discard: bool | None = None
+    labels: tuple[str, ...] = ()
+    downloads: int | None = None
+    workers: int | None = None
+    quiet: bool = False
+
+    @classmethod
+    def of(cls, context: click.Context) -> Wanted:
+        """Return what was given of the `shared_flags`."""
+        return cls(**cast(dict[str, Any], context.meta.get(_META, {})))
 
     def settings(self) -> tuple[Setting, ...]:
         """Return the settings that these flags make."""
         from snapcore.config import Setting
 
-        if self.downloads is None:
-            return ()
-        return (Setting("unpack.downloads", self.downloads, "flag --max-concurrent-downloads"),)
+        flags = (
+            ("unpack.downloads", self.downloads, "flag --max-concurrent-downloads"),
+            ("unpack.workers", self.workers, "flag --max-concurrent-unpacks"),
+        )
+        return tuple(Setting(key, value, flag) for key, value, flag in flags if value is not None)
 
-    def choices(self, session: Session) -> tuple[UnpackChoice, ...]:
-        """Return what to unpack: one choice for each snapshotter that was named, one if none was.
+    def choice(self, *, unpack: bool) -> UnpackChoice:
+        """Return what to unpack; the snapshotters are those of the configuration.
+
+        Args:
+            unpack: make snapshots at all.
 
         Raises:
-            InvalidArgument: a label is malformed.
+            InvalidArgument: a label is malformed, or two flags contradict each other.
         """
         from snapcore.node import UnpackChoice
 
-        names = session.snapshotters if self.unpack and session.snapshotters else ("",)
-        labels = label_rules.parse(self.labels)
-        return tuple(
-            UnpackChoice(
-                platform=self.platform,
-                snapshotter=name,
-                unpack=self.unpack,
-                # Only the last snapshotter may let go of layers that the others still need.
-                discard=self.discard if name == names[-1] else False,
-                snapshot_labels=labels,
-            )
-            for name in names
+        if self.platform and self.unpack_all:
+            raise InvalidArgument("give either --platform or --unpack-all, not both")
+        return UnpackChoice(
+            platform=self.platform,
+            all_platforms=self.all_platforms,
+            unpack_all=self.unpack_all,
+            unpack=unpack,
+            discard=self.discard,
+            snapshot_labels=label_rules.parse(self.labels),
         )
 
 
+def _remember(context: click.Context, parameter: click.Parameter, value: object) -> None:
+    context.meta.setdefault(_META, {})[str(parameter.name)] = value
+
+
+_flag: Final = partial(click.option, expose_value=False, callback=_remember)
+
+
 def shared_flags(command: _Command) -> _Command:
-    """Add the flags that become a `Wanted`, as parameter names of the same meaning."""
+    """Add the flags that become a `Wanted`."""
     for option in (
-        click.option("-q", "--quiet", is_flag=True, help="Print the top chain ID only."),
-        click.option(
+        _flag("-q", "--quiet", is_flag=True, help="Print the top chain ID only."),
+        _flag(
+            "--max-concurrent-unpacks",
+            "workers",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="Most layers applied at a time.",
+        ),
+        _flag(
             "--max-concurrent-downloads",
             "downloads",
             type=click.IntRange(min=1),
             metavar="N",
             help="Most blobs fetched at a time.",
         ),
-        click.option(
+        _flag(
             "--snapshotter-label",
             "labels",
             multiple=True,
             metavar="KEY=VALUE",
             help="Label for every snapshot; may be repeated.",
         ),
-        click.option(
+        _flag(
             "--discard-content",
             "discard",
             is_flag=True,
             default=None,
             help="Let the layer blobs be collected once unpacked.",
         ),
-        click.option(
+        _flag("--unpack-all", is_flag=True, help="Fetch and unpack all platforms."),
+        _flag("--all-platforms", is_flag=True, help="Fetch all platforms, unpack one."),
+        _flag(
             "--platform", default="", metavar="OS/ARCH[/VARIANT]", help="Instead of this host's."
         ),
     ):
@@ -106,7 +137,7 @@ def shared_flags(command: _Command) -> _Command:
 def write_results(session: Session, results: Sequence[PullResult], *, quiet: bool) -> None:
     """Say what was done.
 
-    JSON is an array with one object for each image and snapshotter.
+    JSON is an array with one object for each image.
     """
     if quiet:
         for result in results:
@@ -122,8 +153,9 @@ def write_results(session: Session, results: Sequence[PullResult], *, quiet: boo
             if manifest.reason:
                 write_record("table", {"not unpacked": manifest.reason})
             else:
-                shown = {"snapshotter": manifest.snapshotter, "chain ID": manifest.chain_id}
-                write_record("table", shown)
+                names = ", ".join(manifest.snapshotters)
+                write_record("table", {"snapshotter": names, "chain ID": manifest.chain_id})
+        write_record("table", {"peak disk": human_size(result.peak_bytes)})
 
 
 def _record(result: PullResult) -> dict[str, Json]:
@@ -134,11 +166,12 @@ def _record(result: PullResult) -> dict[str, Json]:
         "size": result.descriptor.size,
         "chain_id": result.chain_id,
         "unpacked": result.unpacked,
+        "peak_bytes": result.peak_bytes,
         "manifests": [
             {
                 "digest": str(manifest.manifest.digest),
                 "config": str(manifest.config.digest),
-                "snapshotter": manifest.snapshotter,
+                "snapshotters": list(manifest.snapshotters),
                 "chain_id": manifest.chain_id,
                 "reason": manifest.reason,
             }

@@ -27,11 +27,6 @@ def import_(
     source: str,
     name: str,
     no_unpack: bool,
-    platform: str,
-    discard: bool | None,
-    labels: tuple[str, ...],
-    downloads: int | None,
-    quiet: bool,
 ) -> None:
     """Import the images of a layout directory or an archive and unpack them.
 
@@ -44,20 +39,18 @@ def import_(
 
     session = Session.of(context)
     opened = _stdin() if source == "-" else source
-    wanted = Wanted(platform, discard, labels, not no_unpack, downloads, quiet)
-    first, *others = wanted.choices(session)
-    with session.node(wanted.settings()) as node, reporter(session.progress, quiet) as events:
+    wanted = Wanted.of(context)
+    choice = wanted.choice(unpack=not no_unpack)
+    with (
+        session.node(wanted.settings()) as node,
+        reporter(session.progress, wanted.quiet) as events,
+    ):
 
         async def work() -> list[PullResult]:
-            results = list(await node.import_(opened, name=name, choice=first, events=events))
-            return results + [
-                await node.unpack(result.reference, choice, events=events)
-                for result in results
-                for choice in others
-            ]
+            return list(await node.import_(opened, name=name, choice=choice, events=events))
 
         results = run(work)
-    write_results(session, results, quiet=quiet)
+    write_results(session, results, quiet=wanted.quiet)
 
 
 def _stdin() -> int:

@@ -21,23 +21,21 @@ if TYPE_CHECKING:
 def unpack(
     context: click.Context,
     reference: str,
-    platform: str,
-    discard: bool | None,
-    labels: tuple[str, ...],
-    downloads: int | None,
-    quiet: bool,
 ) -> None:
     """Unpack an image that is here, without any network."""
     from snapcore.cli.progress import reporter
     from snapcore.cli.tasks import run
 
     session = Session.of(context)
-    wanted = Wanted(platform, discard, labels, True, downloads, quiet)
-    choices = wanted.choices(session)
-    with session.node(wanted.settings()) as node, reporter(session.progress, quiet) as events:
+    wanted = Wanted.of(context)
+    choice = wanted.choice(unpack=True)
+    with (
+        session.node(wanted.settings()) as node,
+        reporter(session.progress, wanted.quiet) as events,
+    ):
 
         async def work() -> list[PullResult]:
-            return [await node.unpack(reference, choice, events=events) for choice in choices]
+            return [await node.unpack(reference, choice, events=events)]
 
         results = run(work)
-    write_results(session, results, quiet=quiet)
+    write_results(session, results, quiet=wanted.quiet)

@@ -41,11 +41,6 @@ def pull(
     skip_verify: bool,
     creds: str | None,
     creds_stdin: bool,
-    platform: str,
-    discard: bool | None,
-    labels: tuple[str, ...],
-    downloads: int | None,
-    quiet: bool,
 ) -> None:
     """Pull an image from a registry and unpack it.
 
@@ -56,25 +51,26 @@ def pull(
     from snapcore.node import PullOptions
 
     session = Session.of(context)
-    wanted = Wanted(platform, discard, labels, not no_unpack, downloads, quiet)
+    wanted = Wanted.of(context)
+    choice = wanted.choice(unpack=not no_unpack)
     credentials = _credentials(creds, creds_stdin)
-    first, *others = wanted.choices(session)
     options = PullOptions(
-        choice=first,
+        choice=choice,
         policy=cast("Policy", policy),
         plain_http=plain_http,
         skip_verify=skip_verify,
         credentials=credentials,
     )
-    with session.node(wanted.settings()) as node, reporter(session.progress, quiet) as events:
+    with (
+        session.node(wanted.settings()) as node,
+        reporter(session.progress, wanted.quiet) as events,
+    ):
 
         async def work() -> list[PullResult]:
-            results = [await node.pull(reference, options, events=events)]
-            results += [await node.unpack(reference, choice, events=events) for choice in others]
-            return results
+            return [await node.pull(reference, options, events=events)]
 
         results = run(work)
-    write_results(session, results, quiet=quiet)
+    write_results(session, results, quiet=wanted.quiet)
 
 
 def _credentials(given: str | None, from_stdin: bool) -> tuple[str, str] | None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import trio
 
 from snapcore.content import ContentStore
 from snapcore.errors import NotFound
-from snapcore.oci import Descriptor, Platform, Reference
+from snapcore.oci import Descriptor, Digest, Platform, Reference
 from snapcore.registry import LayoutSource, RegistryClient, Shelf
 from snapcore.snapshots import Snapshotter
 from snapcore.unpack import (
@@ -26,6 +27,7 @@ from snapcore.unpack import (
     dispatch,
     for_platform,
     label_children,
+    remember_choice,
 )
 
 
@@ -93,6 +95,21 @@ class NoSource:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Which of an index's manifests are wanted.
+
+    Attributes:
+        platform: whose manifest.
+        fetch_all: fetch those of all platforms.
+        unpack_all: and unpack them.
+    """
+
+    platform: Platform
+    fetch_all: bool = False
+    unpack_all: bool = False
+
+
 class Acquisition:
     """One pull, import or unpack: walks an image's tree, fetches and unpacks it."""
 
@@ -110,16 +127,16 @@ class Acquisition:
     async def run(
         self,
         target: Descriptor,
-        platform: Platform,
-        snapshotter: Snapshotter | None,
+        extent: Extent,
+        snapshotters: Sequence[Snapshotter],
         options: UnpackOptions,
     ) -> tuple[UnpackedManifest, ...]:
-        """Fetch everything below a descriptor that a platform needs, and unpack it.
+        """Fetch everything below a descriptor that is wanted, and unpack it.
 
         Args:
             target: an index or a manifest.
-            platform: chooses among an index's manifests.
-            snapshotter: who gets the layers; None to fetch only.
+            extent: which of an index's manifests are wanted.
+            snapshotters: who get the layers; none to fetch only.
             options: how to unpack.
 
         Returns:
@@ -128,12 +145,19 @@ class Acquisition:
         Raises:
             SnapcoreError: the first thing that went wrong; the rest was cancelled.
         """
-        handler = label_children(self._store, for_platform(self._fetch_then_children(), platform))
-        if snapshotter is None:
+        handler = self._fetch_then_children()
+        chosen: set[Digest] | None = None
+        if not extent.fetch_all:
+            handler = for_platform(handler, extent.platform)
+        elif not extent.unpack_all:
+            chosen = {target.digest}
+            handler = remember_choice(handler, extent.platform, chosen)
+        handler = label_children(self._store, handler)
+        if not snapshotters:
             await dispatch(handler, [target])
             return ()
-        async with Unpacker(self._place, snapshotter, options, self._events) as unpacker:
-            await dispatch(unpacker.wrap(handler, self._fetch), [target])
+        async with Unpacker(self._place, snapshotters, options, self._events) as unpacker:
+            await dispatch(unpacker.wrap(handler, self._fetch, chosen), [target])
         return unpacker.results
 
     def _fetch_then_children(self) -> Handler:

@@ -20,6 +20,7 @@ from snapcore.locks import Owner, remove_dead_owners
 from snapcore.metadata import MountRecord, open_metadata
 from snapcore.node.acquire import (
     Acquisition,
+    Extent,
     NoSource,
     RegistrySource,
     Source,
@@ -29,6 +30,7 @@ from snapcore.node.images import Images
 from snapcore.node.mounting import Mounter, MountRequest, mounted
 from snapcore.node.outgoing import export_images
 from snapcore.node.selection import Snapshotters
+from snapcore.node.tally import DiskTally
 from snapcore.node.transfer import find_images
 from snapcore.node.values import PullOptions, PullResult, UnpackChoice
 from snapcore.oci import Descriptor, Platform, Reference
@@ -172,9 +174,9 @@ class Node:
         name = Reference.parse(reference)
         choice = options.choice
         # Opened before the first request: a backend that cannot work should cost no download.
-        snapshotter = self._chosen(choice)
+        snapshotters = self._chosen(choice)
         if options.policy != "always":
-            local = await self._pull_locally(str(name), options, snapshotter, events)
+            local = await self._pull_locally(str(name), options, snapshotters, events)
             if local is not None:
                 return local
         with single_error():
@@ -186,12 +188,12 @@ class Node:
                 self._environment,
             )
             try:
-                if snapshotter is not None:
+                if snapshotters:
                     self._workers.start()
                 target, _ = await client.resolve(name)
                 events(Resolved(str(name), target))
                 return await self._acquire(
-                    str(name), target, RegistrySource(client, name), choice, snapshotter, events
+                    str(name), target, RegistrySource(client, name), choice, snapshotters, events
                 )
             finally:
                 client.close()
@@ -224,7 +226,7 @@ class Node:
         choice = choice or UnpackChoice()
         if name:
             Reference.parse(name)
-        snapshotter = self._chosen(choice)
+        snapshotters = self._chosen(choice)
         results = []
         with single_error():
             found = await find_images(source, self.content, self.config.unpack.limits, events)
@@ -232,7 +234,7 @@ class Node:
                 events(Resolved(reference, target))
                 results.append(
                     await self._acquire(
-                        reference, target, found.source, choice, snapshotter, found.events
+                        reference, target, found.source, choice, snapshotters, found.events
                     )
                 )
         return tuple(results)
@@ -247,10 +249,10 @@ class Node:
         """
         choice = choice or UnpackChoice()
         image = self.images.get(reference)
-        snapshotter = self._chosen(replace(choice, unpack=True))
+        snapshotters = self._chosen(replace(choice, unpack=True))
         with single_error():
             return await self._acquire(
-                image.name, image.target, NoSource(), choice, snapshotter, events
+                image.name, image.target, NoSource(), choice, snapshotters, events
             )
 
     async def export(
@@ -365,15 +367,18 @@ class Node:
             image.name, self.images.chain_id(located), self.snapshotter(snapshotter), rw
         )
 
-    def _chosen(self, choice: UnpackChoice) -> Snapshotter | None:
+    def _chosen(self, choice: UnpackChoice) -> tuple[Snapshotter, ...]:
         _platform(choice.platform)
-        return self.snapshotter(choice.snapshotter) if choice.unpack else None
+        if not choice.unpack:
+            return ()
+        names = choice.snapshotters or self.snapshotters.default_names()
+        return tuple(self.snapshotter(name) for name in dict.fromkeys(names))
 
     async def _pull_locally(
         self,
         name: str,
         options: PullOptions,
-        snapshotter: Snapshotter | None,
+        snapshotters: Sequence[Snapshotter],
         events: Events,
     ) -> PullResult | None:
         """Do a pull with what is here; None if the policy says to ask the registry after all."""
@@ -384,13 +389,15 @@ class Node:
             if options.policy == "never":
                 raise
             return None
-        unpacked = snapshotter is not None and check.snapshots.get(snapshotter.name, False)
+        unpacked = bool(snapshotters) and all(
+            check.snapshots.get(snapshotter.name, False) for snapshotter in snapshotters
+        )
         if options.policy == "missing" and not check.complete and not unpacked:
             return None
         events(Resolved(name, check.descriptor))
         with single_error():
             return await self._acquire(
-                name, check.descriptor, NoSource(), options.choice, snapshotter, events
+                name, check.descriptor, NoSource(), options.choice, snapshotters, events
             )
 
     async def _acquire(
@@ -399,7 +406,7 @@ class Node:
         target: Descriptor,
         source: Source,
         choice: UnpackChoice,
-        snapshotter: Snapshotter | None,
+        snapshotters: Sequence[Snapshotter],
         events: Events,
     ) -> PullResult:
         config = self.config.unpack
@@ -412,10 +419,14 @@ class Node:
             policy=ApplyPolicy("squash", "skip") if mapped else ApplyPolicy(),
             discard=discard,
         )
-        acquisition = Acquisition(self._place, source, events)
-        manifests = await acquisition.run(target, _platform(choice.platform), snapshotter, options)
+        extent = Extent(
+            _platform(choice.platform), choice.all_platforms or choice.unpack_all, choice.unpack_all
+        )
+        tally = DiskTally(snapshotters, events)
+        acquisition = Acquisition(self._place, source, tally)
+        manifests = await acquisition.run(target, extent, snapshotters, options)
         await trio.to_thread.run_sync(self.images.put, name, target)
-        return PullResult(name, target, manifests)
+        return PullResult(name, target, manifests, tally.peak)
 
 
 @asynccontextmanager

@@ -47,6 +47,14 @@ class Snapshotters:
             self._opened[name] = self._open(name)
         return self._opened[name]
 
+    def default_names(self) -> tuple[str, ...]:
+        """Return the snapshotters that images are unpacked for, as the configuration selects.
+
+        Raises:
+            FailedPrecondition: as `default_name`.
+        """
+        return self._config.snapshotters or (self.default_name(),)
+
     def default_name(self) -> str:
         """Return the snapshotter that the configuration selects on this host.
 

@@ -18,14 +18,18 @@ class UnpackChoice:
 
     Attributes:
         platform: `os/arch[/variant]`, "" for this host's.
-        snapshotter: name, "" for the node's choice.
+        all_platforms: fetch the manifests of all platforms, not only this one's.
+        unpack_all: unpack those of all platforms too.
+        snapshotters: names, () for those of the configuration.
         unpack: make snapshots of the layers.
         discard: afterwards drop the references that keep the layer blobs; None as configured.
         snapshot_labels: more labels for every snapshot.
     """
 
     platform: str = ""
-    snapshotter: str = ""
+    all_platforms: bool = False
+    unpack_all: bool = False
+    snapshotters: tuple[str, ...] = ()
     unpack: bool = True
     discard: bool | None = None
     snapshot_labels: Mapping[str, str] = field(default_factory=dict)
@@ -59,11 +63,13 @@ class PullResult:
         reference: the image's name on this node.
         descriptor: what it names: an index or a manifest.
         manifests: what became of each manifest that was looked at.
+        peak_bytes: the most disk that blobs and snapshots made by it took at a time.
     """
 
     reference: str
     descriptor: Descriptor
     manifests: tuple[UnpackedManifest, ...] = ()
+    peak_bytes: int = 0
 
     @property
     def unpacked(self) -> int:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from snapcore.unpack.handlers import for_platform as for_platform
     from snapcore.unpack.handlers import label_children as label_children
     from snapcore.unpack.handlers import read_document as read_document
+    from snapcore.unpack.handlers import remember_choice as remember_choice
     from snapcore.unpack.leftovers import remove_leftovers as remove_leftovers
     from snapcore.unpack.plan import is_committed as is_committed
     from snapcore.unpack.pool import WorkerPool as WorkerPool
@@ -74,6 +75,7 @@ _HOMES = {
     "label_children": "handlers",
     "no_events": "events",
     "read_document": "handlers",
+    "remember_choice": "handlers",
     "remove_leftovers": "leftovers",
     "single_error": "groups",
 }

@@ -8,6 +8,7 @@ one; the unpacker is such a wrapper, and a third party's scanner or filter may b
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Final, TypeAlias
 
 import trio
@@ -17,6 +18,7 @@ from snapcore.content import ContentStore
 from snapcore.errors import NotFound, RefusedInput
 from snapcore.oci import (
     Descriptor,
+    Digest,
     Index,
     Manifest,
     Platform,
@@ -104,6 +106,26 @@ def for_platform(handler: Handler, platform: Platform) -> Handler:
         return (
             choose(descriptor, children, platform) if is_index(descriptor.media_type) else children
         )
+
+    return handle
+
+
+def remember_choice(handler: Handler, platform: Platform, chosen: set[Digest]) -> Handler:
+    """Return a handler that keeps all manifests of an index and notes the best for a platform.
+
+    Args:
+        handler: returns an index's children.
+        platform: to choose for.
+        chosen: has the digest where the walk begins; gets those that are chosen below it.
+    """
+
+    async def handle(descriptor: Descriptor) -> tuple[Descriptor, ...]:
+        children = await handler(descriptor)
+        if is_index(descriptor.media_type) and descriptor.digest in chosen:
+            # An image that has nothing for this platform may still be fetched for others.
+            with suppress(NotFound):
+                chosen.update(c.digest for c in choose(descriptor, children, platform))
+        return children
 
     return handle
 

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import fcntl
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeAlias
+
+import trio
 
 from snapcore.archive import ApplyPolicy, Destination, Expected, LayerResult, Limits
+from snapcore.errors import SnapcoreError, from_os_error
 from snapcore.unpack import protocol
-from snapcore.unpack.pool import WorkerPool
+from snapcore.unpack.pool import Running, WorkerPool
+
+_PIPE_BYTES: Final = 1 << 20
+Applied: TypeAlias = LayerResult | SnapcoreError | None
+"""What became of one of several destinations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +109,117 @@ async def settle_layer(pool: WorkerPool, job: LayerJob, lower: int, notes: int) 
     )
     descriptors = (notes, job.destination.directory, lower)
     return await pool.run(message, descriptors, _no_progress) is not None
+
+
+async def apply_to_all(
+    pool: WorkerPool,
+    jobs: Sequence[LayerJob],
+    progress: Callable[[int], None],
+    *,
+    whiteouts_first: bool,
+) -> tuple[Applied, ...]:
+    """Apply one layer to several destinations, reading and inflating it once.
+
+    Args:
+        pool: who does it.
+        jobs: one for each destination, all with the same blob.
+        progress: told the compressed bytes that have been read.
+        whiteouts_first: read it twice and apply all deletions first.
+
+    Returns:
+        For each job its result, None if it must be done again, whiteouts first, or why this
+        destination failed while the others went on.
+
+    Raises:
+        SnapcoreError: the layer itself is not what it should be; nothing counts.
+    """
+    passes = 2 if whiteouts_first else 1
+    with ExitStack() as running:
+        with ExitStack() as pipes:
+            ends = [[_pipe(pipes) for _ in jobs] for _ in range(passes)]
+            sinks = [
+                running.enter_context(
+                    pool.begin(_sink(job, passes), _sink_descriptors(job, [e[n] for e in ends]))
+                )
+                for n, job in enumerate(jobs)
+            ]
+            writing = [end.writing for turn in ends for end in turn]
+            feed = running.enter_context(
+                pool.begin(_feed(jobs[0], passes), (jobs[0].blob, *writing))
+            )
+        return await _outcomes(sinks, feed, progress)
+
+
+async def _outcomes(
+    sinks: Sequence[Running], feed: Running, progress: Callable[[int], None]
+) -> tuple[Applied, ...]:
+    results: list[Applied] = [None] * len(sinks)
+    wrong: list[SnapcoreError] = []
+
+    async def follow_sink(number: int, sink: Running) -> None:
+        try:
+            results[number] = _result(await sink.outcome(_no_progress))
+        except SnapcoreError as error:
+            results[number] = error
+
+    async def follow_feed(nursery: trio.Nursery) -> None:
+        try:
+            await feed.outcome(progress)
+        except SnapcoreError as error:
+            wrong.append(error)
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for number, sink in enumerate(sinks):
+            nursery.start_soon(follow_sink, number, sink)
+        nursery.start_soon(follow_feed, nursery)
+    if wrong:
+        raise wrong[0]
+    return tuple(results)
+
+
+def _sink(job: LayerJob, passes: int) -> protocol.Sink:
+    return protocol.Sink(
+        digest=str(job.expected.digest),
+        style=job.destination.style.value,
+        base=job.destination.base,
+        passes=passes,
+        limits=job.limits,
+        policy=job.policy,
+    )
+
+
+def _sink_descriptors(job: LayerJob, pipes: Sequence[_Pipe]) -> tuple[int, ...]:
+    lower = () if job.destination.lower is None else (job.destination.lower,)
+    return (job.destination.directory, *(pipe.reading for pipe in pipes), *lower)
+
+
+def _feed(job: LayerJob, passes: int) -> protocol.Feed:
+    return protocol.Feed(
+        digest=str(job.expected.digest),
+        size=job.expected.size,
+        diff_id=str(job.expected.diff_id),
+        passes=passes,
+        limits=job.limits,
+    )
+
+
+class _Pipe(NamedTuple):
+    reading: int
+    writing: int
+
+
+def _pipe(stack: ExitStack) -> _Pipe:
+    try:
+        pipe = _Pipe(*os.pipe2(os.O_CLOEXEC))
+    except OSError as error:
+        raise from_os_error(error, "making a pipe for a layer") from error
+    for end in pipe:
+        stack.callback(os.close, end)
+    # Fewer switches between processes; what is not allowed is only slower.
+    with suppress(PermissionError):
+        fcntl.fcntl(pipe.writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    return pipe
 
 
 def _result(done: protocol.Done | None) -> LayerResult | None:

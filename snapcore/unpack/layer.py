@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 
 from snapcore.archive import ApplyPolicy, Expected, LayerResult, Limits
-from snapcore.errors import ContractError
+from snapcore.errors import ContractError, SnapcoreError
 from snapcore.snapshots import LayerTarget
 from snapcore.unpack.events import (
     Events,
@@ -18,7 +18,7 @@ from snapcore.unpack.events import (
     UnpackStarted,
 )
 from snapcore.unpack.fetching import FetchAhead
-from snapcore.unpack.jobs import LayerJob, apply_layer
+from snapcore.unpack.jobs import Applied, LayerJob, apply_layer, apply_to_all
 from snapcore.unpack.stage import Prepared, Stage
 from snapcore.unpack.target import open_destination
 from snapcore.unpack.workplace import Workplace
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class LayerUnpacker:
-    """Makes snapshots of layers, one at a time, for one snapshotter."""
+    """Makes snapshots of layers, one at a time, in all snapshotters that lack them."""
 
     def __init__(
         self, place: Workplace, limits: Limits, policy: ApplyPolicy, events: Events
@@ -38,45 +38,69 @@ class LayerUnpacker:
         self._policy = policy
         self._events = events
 
-    async def unpack(self, stage: Stage, ahead: FetchAhead) -> None:
-        """Make sure that a layer is committed under its chain ID.
+    async def unpack(self, stages: Sequence[Stage], ahead: FetchAhead) -> None:
+        """Make sure that a layer is committed under its chain ID, everywhere.
 
         Args:
-            stage: the layer; its parent is committed.
+            stages: the layer, for each snapshotter that lacks it; its parent is committed.
             ahead: knows when the layer's bytes are here.
 
         Raises:
-            SnapcoreError: naming the layer; the key in progress is gone again.
+            SnapcoreError: naming the layer; the keys in progress are gone again. If only one
+                of the snapshotters failed, the others have committed the layer.
         """
-        async with stage.locked():
-            if await stage.exists():
-                self.tell_done(stage, "exists")
-            else:
-                await self.make(stage, ahead)
+        async with AsyncExitStack() as locks:
+            missing = []
+            for stage in sorted(stages, key=lambda stage: stage.name):
+                await locks.enter_async_context(stage.locked())
+                if await stage.exists():
+                    self.tell_done(stage, "exists")
+                else:
+                    missing.append(stage)
+            await self.make(missing, ahead)
 
-    async def make(self, stage: Stage, ahead: FetchAhead) -> None:
-        """As `unpack`, for a layer that is not committed; the caller holds its lock."""
+    async def make(self, stages: Sequence[Stage], ahead: FetchAhead) -> None:
+        """As `unpack`, where it is not committed yet; the caller holds the locks."""
         for whiteouts_first in (False, True):
-            prepared = await stage.prepare(stage.layer.parent)
-            if prepared is None:
-                self.tell_done(stage, "remote")
+            stages = await self._attempt(stages, ahead, whiteouts_first=whiteouts_first)
+            if not stages:
                 return
-            try:
+        # The second run collects every whiteout before it applies anything.
+        digest = stages[0].layer.descriptor.digest
+        raise ContractError(f"layer {digest}: a late whiteout in the second run")
+
+    async def _attempt(
+        self, stages: Sequence[Stage], ahead: FetchAhead, *, whiteouts_first: bool
+    ) -> list[Stage]:
+        """Make a layer; return the stages for which it must be done again, whiteouts first."""
+        pending: dict[Stage, Prepared] = {}
+        try:
+            for stage in stages:
+                prepared = await stage.prepare(stage.layer.parent)
+                if prepared is None:
+                    self.tell_done(stage, "remote")
+                    continue
+                pending[stage] = prepared
                 if prepared.staged:
                     made = await stage.commit(prepared)
+                    del pending[stage]
                     self.tell_done(stage, "staged" if made else "exists")
-                    return
-                await ahead.wait(stage.layer.descriptor)
-                if await self._apply(stage, prepared, whiteouts_first=whiteouts_first):
-                    await self.finish(stage, prepared)
-                    return
-            except BaseException:
+            if not pending:
+                return []
+            await ahead.wait(stages[0].layer.descriptor)
+            results = await self._apply(dict(pending), whiteouts_first=whiteouts_first)
+            for stage, result in results.items():
+                if isinstance(result, LayerResult):
+                    tell_skipped(stage, result)
+                    await self.finish(stage, pending[stage])
+                    del pending[stage]
+            for result in results.values():
+                if isinstance(result, SnapcoreError):
+                    raise result
+            return list(pending)
+        finally:
+            for stage, prepared in pending.items():
                 await stage.abort(prepared)
-                raise
-            await stage.abort(prepared)
-        # The second run collects every whiteout before it applies anything.
-        digest = stage.layer.descriptor.digest
-        raise ContractError(f"layer {digest}: a late whiteout in the second run")
 
     async def finish(self, stage: Stage, prepared: Prepared, parent: str = "") -> None:
         """Commit a layer that was applied here, and say so."""
@@ -112,20 +136,41 @@ class LayerUnpacker:
         finally:
             os.close(blob)
 
-    async def _apply(self, stage: Stage, prepared: Prepared, *, whiteouts_first: bool) -> bool:
-        """Apply a layer; False if it must be done again, whiteouts first."""
-        target = await stage.target(prepared)
-        async with self.place.layers:
-            with stage.named(), self.job(stage, target, base=not stage.layer.parent) as job:
-                result = await apply_layer(
-                    self.place.workers,
-                    job,
-                    lambda read: self.tell_progress(stage, read),
-                    whiteouts_first=whiteouts_first,
+    async def _apply(
+        self, pending: Mapping[Stage, Prepared], *, whiteouts_first: bool
+    ) -> dict[Stage, Applied]:
+        """Apply a layer everywhere; None where it must be done again, whiteouts first."""
+        stages = tuple(pending)
+        targets = [await stage.target(prepared) for stage, prepared in pending.items()]
+
+        def progress(read: int) -> None:
+            for stage in stages:
+                self.tell_progress(stage, read)
+
+        with ExitStack() as opened:
+            base = not stages[0].layer.parent
+            async with self.place.layers:
+                jobs = []
+                for stage, target in zip(stages, targets, strict=True):
+                    with stage.named():
+                        jobs.append(opened.enter_context(self.job(stage, target, base=base)))
+                if len(jobs) == 1:
+                    with stages[0].named():
+                        return {
+                            stages[0]: await apply_layer(
+                                self.place.workers,
+                                jobs[0],
+                                progress,
+                                whiteouts_first=whiteouts_first,
+                            )
+                        }
+                results = await apply_to_all(
+                    self.place.workers, jobs, progress, whiteouts_first=whiteouts_first
                 )
-        if result is not None:
-            tell_skipped(stage, result)
-        return result is not None
+        return {
+            stage: stage.blamed(result) if isinstance(result, SnapcoreError) else result
+            for stage, result in zip(stages, results, strict=True)
+        }
 
 
 def tell_skipped(stage: Stage, result: LayerResult) -> None:

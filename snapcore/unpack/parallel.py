@@ -80,7 +80,7 @@ class ParallelUnpacker:
                 await ahead.wait(stage.layer.descriptor)
                 if parent.is_set() or not await self._make_apart(stage, parent):
                     await parent.wait()
-                    await self._layers.make(stage, ahead)
+                    await self._layers.make([stage], ahead)
         done.set()
 
     async def _make_apart(self, stage: Stage, parent: trio.Event) -> bool:

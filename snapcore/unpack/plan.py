@@ -33,20 +33,25 @@ class LayerPlan:
 
 @dataclass(frozen=True, slots=True)
 class ImagePlan:
-    """One image for one snapshotter.
+    """One image for some snapshotters.
 
     Attributes:
         layers: all of them, the base layer first.
-        first: index of the lowest layer that is not committed yet; `len(layers)` if none.
+        firsts: by snapshotter, the index of the lowest layer that is not committed yet;
+            `len(layers)` if none.
     """
 
     layers: tuple[LayerPlan, ...]
-    first: int
+    firsts: Mapping[str, int]
 
     @property
     def holes(self) -> tuple[LayerPlan, ...]:
-        """The layers that must be made."""
-        return self.layers[self.first :]
+        """The layers that some snapshotter lacks."""
+        return self.layers[min(self.firsts.values()) :]
+
+    def lacks(self, snapshotter: str, layer: LayerPlan) -> bool:
+        """Tell whether a layer must be made for a snapshotter."""
+        return layer.index >= self.firsts[snapshotter]
 
     @property
     def chain_id(self) -> str:
@@ -92,12 +97,17 @@ def layer_plans(config: Config, layers: Sequence[Descriptor], what: str) -> tupl
     )
 
 
-def plan_image(layers: Sequence[LayerPlan], snapshotter: Snapshotter) -> ImagePlan:
-    """Ask a snapshotter top-down what it has; the highest committed layer ends the asking."""
+def plan_image(layers: Sequence[LayerPlan], snapshotters: Sequence[Snapshotter]) -> ImagePlan:
+    """Ask snapshotters top-down what they have; the highest committed layer ends the asking."""
+    firsts = {snapshotter.name: _first_hole(layers, snapshotter) for snapshotter in snapshotters}
+    return ImagePlan(tuple(layers), firsts)
+
+
+def _first_hole(layers: Sequence[LayerPlan], snapshotter: Snapshotter) -> int:
     for plan in reversed(layers):
         if is_committed(snapshotter, plan.chain_id):
-            return ImagePlan(tuple(layers), plan.index + 1)
-    return ImagePlan(tuple(layers), 0)
+            return plan.index + 1
+    return 0
 
 
 def is_committed(snapshotter: Snapshotter, name: str) -> bool:
@@ -109,30 +119,32 @@ def is_committed(snapshotter: Snapshotter, name: str) -> bool:
     return info.kind is Kind.COMMITTED and info.state is not State.BROKEN
 
 
-def check_space(plan: ImagePlan, store: ContentStore, directories: Mapping[str, str]) -> None:
+def check_space(plan: ImagePlan, store: ContentStore, snapshotters: Sequence[Snapshotter]) -> None:
     """Refuse work that cannot fit, before it begins.
 
     What an image takes uncompressed is not written down anywhere, so this asks only for what
-    it takes at the very least: the blobs still to be fetched, and as much again for their files.
-    A disk that fills up later is reported by the write that fails.
+    it takes at the very least: the blobs still to be fetched, and as much again for the files
+    of each snapshotter. A disk that fills up later is reported by the write that fails.
 
     Args:
         plan: what will be done.
         store: where blobs go.
-        directories: path by purpose (`content`, `snapshots`), to be measured.
+        snapshotters: where files go.
 
     Raises:
         ResourceExhausted: a filesystem has less room than that; the message names it.
     """
     missing = sum(p.descriptor.size for p in plan.holes if not store.exists(p.descriptor.digest))
-    files = sum(p.descriptor.size for p in plan.holes)
-    needs: dict[int, tuple[int, str]] = {}
-    for purpose, need in (("content", missing), ("snapshots", files)):
-        path = directories[purpose]
+    needs = [(store.root, missing)]
+    for snapshotter in snapshotters:
+        lacking = (p for p in plan.layers if plan.lacks(snapshotter.name, p))
+        needs.append((snapshotter.root, sum(p.descriptor.size for p in lacking)))
+    by_device: dict[int, tuple[int, str]] = {}
+    for path, need in needs:
         device = os.stat(path).st_dev
-        before, _ = needs.get(device, (0, ""))
-        needs[device] = (before + need, path)
-    for need, path in needs.values():
+        before, _ = by_device.get(device, (0, ""))
+        by_device[device] = (before + need, path)
+    for need, path in by_device.values():
         status = os.statvfs(path)
         free = status.f_bavail * status.f_frsize
         if need > free:

@@ -8,8 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import trio
@@ -78,12 +78,26 @@ class WorkerPool:
                 functions of `archive`.
             Unavailable: the zygote is gone.
         """
+        with self.begin(job, descriptors) as running:
+            return await running.outcome(progress)
+
+    @contextmanager
+    def begin(self, job: protocol.Job, descriptors: Sequence[int]) -> Iterator[Running]:
+        """Start a worker; inside the block its `outcome` is awaited, once.
+
+        Args:
+            job: what to do.
+            descriptors: what it needs; they may be closed as soon as the block is entered.
+
+        Raises:
+            Unavailable: the zygote is gone.
+        """
         self.start()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours:
             with theirs:
                 self._send(job, [theirs.fileno(), self._owner_lock, *descriptors])
-            return await _follow(trio.socket.from_stdlib_socket(ours), job, progress)
+            yield Running(trio.socket.from_stdlib_socket(ours), job)
 
     def _send(self, job: protocol.Job, descriptors: Sequence[int]) -> None:
         if self._control is None:
@@ -92,6 +106,18 @@ class WorkerPool:
             socket.send_fds(self._control, [protocol.encode(job)], descriptors)
         except OSError as error:
             raise Unavailable(f"the process that forks workers is gone: {error}") from error
+
+
+class Running:
+    """A worker that was started."""
+
+    def __init__(self, connection: trio.socket.SocketType, job: protocol.Job) -> None:
+        self._connection: Final = connection
+        self._job: Final = job
+
+    async def outcome(self, progress: Callable[[int], None]) -> protocol.Done | None:
+        """Wait until the worker has ended; see `WorkerPool.run`."""
+        return await _follow(self._connection, self._job, progress)
 
 
 async def _follow(

@@ -20,7 +20,8 @@ from snapcore.archive import ApplyPolicy, Limits
 from snapcore.errors import ContractError, SnapcoreError
 
 MAX_MESSAGE: Final = 64 * 1024
-MAX_DESCRIPTORS: Final = 8
+# A feeder has two pipes for each sink at most.
+MAX_DESCRIPTORS: Final = 64
 _MAX_TEXT: Final = 4000
 
 
@@ -53,6 +54,28 @@ class Settle(msgspec.Struct, frozen=True, tag=True):
 
     digest: str
     style: str
+    limits: Limits
+    policy: ApplyPolicy
+
+
+class Feed(msgspec.Struct, frozen=True, tag=True):
+    """Inflate and verify a layer for sinks: [blob, pipes of the first pass …, of the next …]."""
+
+    digest: str
+    size: int
+    diff_id: str
+    passes: int
+    limits: Limits
+    style: str = ""
+
+
+class Sink(msgspec.Struct, frozen=True, tag=True):
+    """Apply what a feeder writes: [directory, pipe of each pass …, lower?]."""
+
+    digest: str
+    style: str
+    base: bool
+    passes: int
     limits: Limits
     policy: ApplyPolicy
 
@@ -96,7 +119,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     message: str
 
 
-Job: TypeAlias = Layer | Apart | Settle
+Job: TypeAlias = Layer | Apart | Settle | Feed | Sink
 FromWorker: TypeAlias = Hello | Read | Opaque | Done | Again | Failed
 
 _from_worker: Final[msgspec.msgpack.Decoder[FromWorker]] = msgspec.msgpack.Decoder(FromWorker)

@@ -183,10 +183,17 @@ class Stage:
         try:
             yield
         except SnapcoreError as error:
-            digest, text = str(self.layer.descriptor.digest), str(error)
-            where = f"snapshotter {self.name!r}" if digest in text else f"layer {digest}"
-            more = "" if digest in text else f" for snapshotter {self.name!r}"
-            raise type(error)(f"{where}{more}: {text}") from error
+            raise self.blamed(error) from error
+
+    def blamed(self, error: SnapcoreError) -> SnapcoreError:
+        """Return an error that says which layer and snapshotter it was.
+
+        One that names the layer already is only told the snapshotter.
+        """
+        digest, text = str(self.layer.descriptor.digest), str(error)
+        if digest in text:
+            return type(error)(f"snapshotter {self.name!r}: {text}")
+        return type(error)(f"layer {digest} for snapshotter {self.name!r}: {text}")
 
     async def label_uncompressed(self) -> None:
         """Write the diff ID on the blob, which was verified here."""

@@ -2,7 +2,7 @@
 
 It follows containerd's unpacker (core/unpack) and knows no backend. Wrapped around the handler
 that fetches an image, it holds back the layers of every manifest; when the manifest's config
-arrives, it downloads and applies them for one snapshotter, layer by layer:
+arrives, it downloads and applies them in every chosen snapshotter, layer by layer:
 
     prepare (three tries) → wait for the bytes → apply in a worker → commit by chain ID
 
@@ -11,10 +11,10 @@ and labels the config blob, so that garbage collection keeps the snapshots as lo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import trio
 
@@ -23,6 +23,7 @@ from snapcore.archive import ApplyPolicy, Limits
 from snapcore.content import ContentStore
 from snapcore.oci import (
     Descriptor,
+    Digest,
     is_image_config,
     is_layer,
     is_manifest,
@@ -35,9 +36,19 @@ from snapcore.unpack.fetching import Fetch, FetchAhead
 from snapcore.unpack.handlers import Handler, read_document
 from snapcore.unpack.layer import LayerUnpacker
 from snapcore.unpack.parallel import ParallelUnpacker, can_run_together
-from snapcore.unpack.plan import ImagePlan, check_space, layer_plans, plan_image
+from snapcore.unpack.plan import (
+    ImagePlan,
+    LayerPlan,
+    check_space,
+    is_committed,
+    layer_plans,
+    plan_image,
+)
 from snapcore.unpack.stage import Stage
 from snapcore.unpack.workplace import Workplace
+
+# What builders give to manifests of attestations and signatures beside an image.
+_NO_PLATFORM: Final = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +77,14 @@ class UnpackedManifest:
     Attributes:
         manifest: its descriptor.
         config: its config's descriptor.
-        snapshotter: who has the snapshots; "" if it was not unpacked.
+        snapshotters: who has the snapshots; none if it was not unpacked.
         chain_id: name of the top snapshot; "" for an image without layers.
         reason: why it was not unpacked; "" if it was.
     """
 
     manifest: Descriptor
     config: Descriptor
-    snapshotter: str
+    snapshotters: tuple[str, ...]
     chain_id: str
     reason: str = ""
 
@@ -87,7 +98,7 @@ class _Pending:
 
 
 class Unpacker:
-    """Unpacks every image that passes through its handler, for one snapshotter.
+    """Unpacks every image that passes through its handler, in the chosen snapshotters.
 
     Use it as an async context manager: leaving the block waits for what is under way, and an
     error in any part cancels the rest.
@@ -96,7 +107,7 @@ class Unpacker:
     def __init__(
         self,
         place: Workplace,
-        snapshotter: Snapshotter,
+        snapshotters: Sequence[Snapshotter],
         options: UnpackOptions,
         events: Events = no_events,
     ) -> None:
@@ -104,13 +115,12 @@ class Unpacker:
 
         Args:
             place: what the node lends.
-            snapshotter: who gets the layers.
+            snapshotters: who get the layers; each layer is read and inflated once for all.
             options: how to unpack.
             events: is told what happens.
         """
         self._store = place.store
-        self._downloads = place.downloads
-        self._snapshotter = snapshotter
+        self._snapshotters = tuple(snapshotters)
         self._options = options
         self._events = events
         self._place = place
@@ -137,17 +147,23 @@ class Unpacker:
         """What was unpacked; complete once the `async with` block has been left."""
         return tuple(self._results)
 
-    def wrap(self, handler: Handler, fetch: Fetch) -> Handler:
+    def wrap(
+        self, handler: Handler, fetch: Fetch, chosen: Container[Digest] | None = None
+    ) -> Handler:
         """Return a handler that unpacks what passes through.
 
         Args:
             handler: fetches a descriptor and returns its children.
             fetch: brings one layer into the store.
+            chosen: the manifests to unpack; the others are only fetched. None for all.
         """
 
         async def handle(descriptor: Descriptor) -> tuple[Descriptor, ...]:
             children = await handler(descriptor)
             if is_manifest(descriptor.media_type):
+                if chosen is not None and descriptor.digest not in chosen:
+                    await self._pass_over(descriptor, "it is for another platform")
+                    return children
                 return await self._hold_back(descriptor, children)
             for pending in self._pending.pop(str(descriptor.digest), ()):
                 self._start(pending, descriptor, fetch)
@@ -162,14 +178,23 @@ class Unpacker:
         if document is None or not document.children:
             return children
         config, *layers = document.children
+        if manifest.platform is not None and manifest.platform.os == _NO_PLATFORM:
+            await self._pass_over(manifest, "it is not an image (platform unknown)")
+            return children
         if not is_image_config(config.media_type):
             reason = f"config type {config.media_type!r} is not a container image's"
-            self._results.append(UnpackedManifest(manifest, config, "", "", reason))
+            self._results.append(UnpackedManifest(manifest, config, (), "", reason))
             return children
         # Keyed by manifest and config: two manifests may share one config, and both count.
         self._pending.setdefault(str(config.digest), []).append(_Pending(manifest, tuple(layers)))
         held = {layer.digest for layer in layers}
         return tuple(c for c in children if c.digest not in held or not is_layer(c.media_type))
+
+    async def _pass_over(self, manifest: Descriptor, reason: str) -> None:
+        document = await trio.to_thread.run_sync(read_document, self._store, manifest)
+        if document is not None and document.children:
+            config = document.children[0]
+            self._results.append(UnpackedManifest(manifest, config, (), "", reason))
 
     def _start(self, pending: _Pending, config: Descriptor, fetch: Fetch) -> None:
         if self._nursery is None:
@@ -178,28 +203,37 @@ class Unpacker:
 
     async def _unpack(self, pending: _Pending, config: Descriptor, fetch: Fetch) -> None:
         plan = await trio.to_thread.run_sync(self._plan, pending, config)
-        image = self._image_labels(pending)
-        async with trio.open_nursery() as nursery:
-            eager = Capability.REMOTE not in self._snapshotter.capabilities
-            ahead = FetchAhead(fetch, self._downloads, nursery, eager=eager)
-            ahead.begin([layer.descriptor for layer in plan.holes])
-            stages = [Stage(self._place, self._snapshotter, layer, image) for layer in plan.holes]
-            if can_run_together(self._snapshotter):
-                await ParallelUnpacker(self._layers).unpack(stages, ahead)
-            else:
-                for stage in stages:
-                    await self._layers.unpack(stage, ahead)
+        try:
+            await self._make_layers(plan, fetch, self._image_labels(pending))
+        except BaseException:
+            # One snapshotter's failure does not take away what the others have whole.
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self._label_config, config, plan)
+            raise
         await trio.to_thread.run_sync(self._finish, pending, config, plan)
+
+    async def _make_layers(self, plan: ImagePlan, fetch: Fetch, image: Mapping[str, str]) -> None:
+        async with trio.open_nursery() as nursery:
+            eager = not any(Capability.REMOTE in s.capabilities for s in self._snapshotters)
+            ahead = FetchAhead(fetch, self._place.downloads, nursery, eager=eager)
+            ahead.begin([layer.descriptor for layer in plan.holes])
+            if len(self._snapshotters) == 1 and can_run_together(self._snapshotters[0]):
+                stages = [self._stage(self._snapshotters[0], p, image) for p in plan.holes]
+                await ParallelUnpacker(self._layers).unpack(stages, ahead)
+                return
+            for layer in plan.holes:
+                lacking = [s for s in self._snapshotters if plan.lacks(s.name, layer)]
+                stages = [self._stage(snapshotter, layer, image) for snapshotter in lacking]
+                await self._layers.unpack(stages, ahead)
+
+    def _stage(self, snapshotter: Snapshotter, layer: LayerPlan, image: Mapping[str, str]) -> Stage:
+        return Stage(self._place, snapshotter, layer, image)
 
     def _plan(self, pending: _Pending, config: Descriptor) -> ImagePlan:
         what = f"image manifest {pending.manifest.digest}"
         parsed = parse_config(self._store.read_blob(config, MAX_DOCUMENT_BYTES))
-        plan = plan_image(layer_plans(parsed, pending.layers, what), self._snapshotter)
-        check_space(
-            plan,
-            self._store,
-            {"content": self._store.root, "snapshots": self._snapshotter.root},
-        )
+        plan = plan_image(layer_plans(parsed, pending.layers, what), self._snapshotters)
+        check_space(plan, self._store, self._snapshotters)
         return plan
 
     def _image_labels(self, pending: _Pending) -> dict[str, str]:
@@ -211,14 +245,20 @@ class Unpacker:
         return image
 
     def _finish(self, pending: _Pending, config: Descriptor, plan: ImagePlan) -> None:
-        name = self._snapshotter.name
-        if plan.layers:
-            key = labels.gc_ref_snapshot(name)
-            self._store.update(config.digest, {key: plan.chain_id}, (f"labels.{key}",))
+        self._label_config(config, plan)
         if self._options.discard:
             discard_layers(self._store, pending.manifest, pending.layers)
-        self._results.append(UnpackedManifest(pending.manifest, config, name, plan.chain_id))
-        self._events(ImageUnpacked(pending.manifest, name, plan.chain_id))
+        names = tuple(snapshotter.name for snapshotter in self._snapshotters)
+        self._results.append(UnpackedManifest(pending.manifest, config, names, plan.chain_id))
+        for name in names:
+            self._events(ImageUnpacked(pending.manifest, name, plan.chain_id))
+
+    def _label_config(self, config: Descriptor, plan: ImagePlan) -> None:
+        """Tie the config blob to the top snapshot in each snapshotter that has it."""
+        have = [s for s in self._snapshotters if plan.layers and is_committed(s, plan.chain_id)]
+        refs = {labels.gc_ref_snapshot(s.name): plan.chain_id for s in have}
+        if refs:
+            self._store.update(config.digest, refs, tuple(f"labels.{key}" for key in refs))
 
 
 def discard_layers(

@@ -16,6 +16,8 @@ from snapcore.archive import (
     Limits,
     Postponed,
     WhiteoutsFirst,
+    apply_stream,
+    feed_layer,
     settle,
     unpack_apart,
     unpack_layer,
@@ -93,6 +95,10 @@ def _do(job: protocol.Job, descriptors: list[int], steps: ParentSteps) -> protoc
             return _apart(job, descriptors, steps)
         case protocol.Settle():
             return _settle(job, descriptors, steps)
+        case protocol.Feed():
+            return _feed(job, descriptors, steps)
+        case protocol.Sink():
+            return _sink(job, descriptors, steps)
 
 
 def _layer(job: protocol.Layer, descriptors: list[int], steps: ParentSteps) -> protocol.Done:
@@ -133,7 +139,23 @@ def _settle(job: protocol.Settle, descriptors: list[int], steps: ParentSteps) ->
     return protocol.Done(0, 0, dict(skipped))
 
 
-def _expected(job: protocol.Layer | protocol.Apart) -> Expected:
+def _feed(job: protocol.Feed, descriptors: list[int], steps: ParentSteps) -> protocol.Done:
+    blob, *pipes = descriptors
+    sinks = len(pipes) // job.passes
+    passes = [pipes[start : start + sinks] for start in range(0, len(pipes), sinks)]
+    return protocol.Done(0, feed_layer(blob, _expected(job), job.limits, steps, passes), {})
+
+
+def _sink(job: protocol.Sink, descriptors: list[int], steps: ParentSteps) -> protocol.Done:
+    directory, *rest = descriptors
+    pipes, lower = rest[: job.passes], rest[job.passes :]
+    style = WhiteoutStyle(job.style)
+    destination = Destination(directory, lower[0] if lower else None, style, job.base)
+    before = pipes[0] if job.passes > 1 else None
+    return _done(apply_stream(pipes[-1], destination, job.limits, job.policy, steps, before=before))
+
+
+def _expected(job: protocol.Layer | protocol.Apart | protocol.Feed) -> Expected:
     return Expected(Digest.parse(job.digest), job.size, Digest.parse(job.diff_id))
 
 

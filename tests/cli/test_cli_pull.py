@@ -80,7 +80,7 @@ def test_pull_unpacks_and_says_so(snapcore: Snapcore, registry: FakeRegistry) ->
     name = f"{registry.host}/tiny:latest"
     assert (done["name"], done["unpacked"]) == (name, 1)
     manifest = only_manifest(done)
-    assert manifest["snapshotter"] == "native"
+    assert manifest["snapshotters"] == ["native"]
     assert manifest["chain_id"] == done["chain_id"]
     info = snapcore("snapshots", "info", str(done["chain_id"]), "--format", "json").record()
     assert info["kind"] == "committed"
@@ -239,7 +239,7 @@ def test_configuration_alone_chooses(registry: FakeRegistry, tmp_path: Path) -> 
     outcome = spawn("--config", str(config), "pull", f"{registry.host}/tiny", "--format", "json")
     (done,) = outcome.records()
     manifest = only_manifest(done)
-    assert manifest["snapshotter"] == "native"
+    assert manifest["snapshotters"] == ["native"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -128,20 +128,15 @@ def test_docker_config_is_found(tmp_path: Path) -> None:
     assert found == f"{other}/config.json"
 
 
-def test_only_the_last_snapshotter_lets_go_of_layers() -> None:
-    several = session({"snapshotter": Flag(("a", "b"), "flag --snapshotter")})
-    wanted = Wanted("linux/arm64", None, ("x=1",), unpack=True, downloads=3, quiet=False)
-    choices = wanted.choices(several)
-    assert [(choice.snapshotter, choice.discard) for choice in choices] == [
-        ("a", False),
-        ("b", None),
-    ]
-    assert {choice.platform for choice in choices} == {"linux/arm64"}
-    assert [choice.snapshot_labels for choice in choices] == [{"x": "1"}] * 2
-    (only,) = replace(wanted, unpack=False, discard=True).choices(several)
-    assert (only.snapshotter, only.unpack, only.discard) == ("", False, True)
-    (setting,) = wanted.settings()
-    assert several.load([setting]).config.unpack.downloads == 3
+def test_shared_flags_become_a_choice_and_settings() -> None:
+    wanted = Wanted("linux/arm64", labels=("x=1",), downloads=3, workers=5, discard=True)
+    choice = wanted.choice(unpack=True)
+    assert (choice.platform, choice.discard, choice.unpack) == ("linux/arm64", True, True)
+    assert (choice.snapshotters, choice.snapshot_labels) == ((), {"x": "1"})
+    config = session().load(wanted.settings()).config
+    assert (config.unpack.downloads, config.unpack.workers) == (3, 5)
+    with pytest.raises(InvalidArgument, match="--unpack-all"):
+        replace(wanted, unpack_all=True).choice(unpack=True)
 
 
 def test_empty_flag_value_is_refused() -> None:

@@ -74,7 +74,7 @@ def load(
         return await node.import_(
             str(builder.directory),
             name="example/app",
-            choice=UnpackChoice(snapshotter="native"),
+            choice=UnpackChoice(snapshotters=("native",)),
             events=(events if events is not None else []).append,
         )
 
@@ -142,7 +142,7 @@ def test_a_killed_worker_fails_the_layer_and_leaves_no_key(node: Node, tmp_path:
         await node.import_(
             str(layout(tmp_path).directory),
             name="example/app",
-            choice=UnpackChoice(snapshotter="native"),
+            choice=UnpackChoice(snapshotters=("native",)),
             events=kill,
         )
 

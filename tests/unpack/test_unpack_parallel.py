@@ -107,7 +107,7 @@ def load(
         return await node.import_(
             str(builder.directory),
             name="example/app",
-            choice=UnpackChoice(snapshotter=backend),
+            choice=UnpackChoice(snapshotters=(backend,)),
             events=(events if events is not None else []).append,
         )
 
@@ -172,7 +172,7 @@ def test_cancelling_leaves_no_key(node: Node, tmp_path: Path, census: None) -> N
             await node.import_(
                 str(builder.directory),
                 name="example/app",
-                choice=UnpackChoice(snapshotter="overlay"),
+                choice=UnpackChoice(snapshotters=("overlay",)),
                 events=stop,
             )
 
