@@ -20,6 +20,7 @@ from snapcore.cli.text import human_size
 from snapcore.errors import SnapcoreError
 
 if TYPE_CHECKING:
+    from snapcore.config import RegistryConfig
     from snapcore.snapshots import Probe
 
 
@@ -48,13 +49,16 @@ def doctor(context: click.Context) -> None:
         "problem": problem,
         "default_snapshotter": default,
     }
+    hosts = _hosts_problems(config.registry)
     if session.format == "json":
         found = [{"name": name, **probe_record(probe)} for name, probe in probes.items()]
-        write_json({**host, "snapshotters": found})
+        write_json({**host, "hosts_problems": list(hosts), "snapshotters": found})
     else:
         write_record("table", {**host, "free_bytes": _readable(host["free_bytes"])})
         for name, probe in probes.items():
             _write_probe(name, probe)
+        for text in hosts:
+            write_line(f"registry hosts: {text}")
     if not any(probe.usable for probe in probes.values()):
         context.exit(FAILED)
 
@@ -70,6 +74,12 @@ def _try(session: Session) -> tuple[str, str, Mapping[str, Probe]]:
                 return str(error), "", probes
     except SnapcoreError as error:
         return str(error), "", {}
+
+
+def _hosts_problems(config: RegistryConfig) -> tuple[str, ...]:
+    from snapcore.node.connection import hosts_problems
+
+    return hosts_problems(config)
 
 
 def _filesystem(root: str) -> dict[str, Json]:

@@ -11,6 +11,7 @@ from snapcore.config.load import load as load
 from snapcore.config.match import HostFacts as HostFacts
 from snapcore.config.values import Discard as Discard
 from snapcore.config.values import NodeConfig as NodeConfig
+from snapcore.config.values import PrivateNetworks as PrivateNetworks
 from snapcore.config.values import RegistryConfig as RegistryConfig
 from snapcore.config.values import UnpackConfig as UnpackConfig
 from snapcore.config.values import Unprivileged as Unprivileged

@@ -14,6 +14,7 @@ from snapcore.errors import InvalidArgument
 VERSION: Final = 1
 SYSTEM_ROOT: Final = "/var/lib/snapcore"
 SYSTEM_STATE: Final = "/run/snapcore"
+SYSTEM_HOSTS: Final = "/etc/snapcore/certs.d"
 PLUGINS: Final = "plugins"
 
 Value: TypeAlias = bool | int | float | str | tuple[str, ...]
@@ -48,6 +49,15 @@ KEYS: Final[Mapping[str, Key]] = {
     "registry.plain_http": Key(tuple, (), "hosts that are spoken to without TLS"),
     "registry.insecure": Key(tuple, (), "hosts whose certificate is not verified"),
     "registry.ca": Key(str, "", "PEM file of authorities trusted besides the system's"),
+    "registry.config_path": Key(
+        str, SYSTEM_HOSTS, "directories with a hosts.toml for each registry, colons between them"
+    ),
+    "registry.private_networks": Key(
+        str,
+        "same-as-registry",
+        "where registries may be, and send us",
+        ("allow", "same-as-registry", "refuse"),
+    ),
     "registry.docker_config": Key(str, "", "docker config.json with credentials"),
     "registry.max_per_host": Key(int, 4, "most requests to one host at a time"),
     "registry.connect_timeout": Key(float, 30.0, "seconds to wait for a connection", (), 0.001),

@@ -26,6 +26,7 @@ from snapcore.config.match import HostFacts, NodeMatch, parse_match
 from snapcore.config.values import (
     Discard,
     NodeConfig,
+    PrivateNetworks,
     RegistryConfig,
     UnpackConfig,
     Unprivileged,
@@ -191,6 +192,8 @@ def _build(settings: Mapping[str, Setting]) -> NodeConfig:
             plain_http=strings("registry.plain_http"),
             insecure=strings("registry.insecure"),
             ca=text("registry.ca"),
+            config_path=tuple(filter(None, text("registry.config_path").split(":"))),
+            private_networks=cast(PrivateNetworks, text("registry.private_networks")),
             docker_config=text("registry.docker_config"),
             max_per_host=number("registry.max_per_host"),
             connect_timeout=cast(float, settings["registry.connect_timeout"].value),

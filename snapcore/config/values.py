@@ -11,6 +11,7 @@ from snapcore.archive.types import Limits
 from snapcore.snapshots.types import Options
 
 Unprivileged: TypeAlias = Literal["refuse", "map"]
+PrivateNetworks: TypeAlias = Literal["allow", "same-as-registry", "refuse"]
 Discard: TypeAlias = Literal["never", "after-image"]
 
 
@@ -22,6 +23,10 @@ class RegistryConfig:
         plain_http: hosts (`name[:port]`) that are spoken to without TLS.
         insecure: hosts whose certificate is not verified.
         ca: path of a PEM file of authorities trusted besides the system's, "" for none.
+        config_path: directories with a `hosts.toml` for each registry, the first one wins.
+        private_networks: `allow`: registries may be, and send us, anywhere; `same-as-registry`:
+            they may be anywhere, but send us only to public addresses and their own network;
+            `refuse`: besides, one that no `hosts.toml` names must be at a public address.
         docker_config: path of a docker `config.json` with credentials, "" for none.
         max_per_host: most requests to one host at a time.
         connect_timeout: seconds to wait for a connection.
@@ -31,6 +36,8 @@ class RegistryConfig:
     plain_http: tuple[str, ...] = ()
     insecure: tuple[str, ...] = ()
     ca: str = ""
+    config_path: tuple[str, ...] = ("/etc/snapcore/certs.d",)
+    private_networks: PrivateNetworks = "same-as-registry"
     docker_config: str = ""
     max_per_host: int = 4
     connect_timeout: float = 30.0

@@ -11,18 +11,23 @@ from snapcore.content import ContentStore
 from snapcore.errors import InvalidArgument, from_os_error
 from snapcore.node.values import PullOptions
 from snapcore.registry import (
+    EVERYWHERE,
+    PUBLIC_ONLY,
     Credentials,
     CredentialSource,
     DefaultHosts,
     DockerConfig,
     GivenCredentials,
     HostConfig,
+    HostsDirectories,
     Proxies,
     RegistryClient,
     Timeouts,
     Tls,
     Transport,
     anonymous,
+    everywhere,
+    same_network,
 )
 
 
@@ -32,19 +37,37 @@ class ConfiguredHosts:
 
     Attributes:
         config: the node's registry settings.
-        plain_http: speak plain HTTP with the host that is asked for.
+        host: the registry that the flags are about.
+        plain_http: speak plain HTTP with it.
         skip_verify: accept any certificate of it.
     """
 
     config: RegistryConfig
+    host: str
     plain_http: bool
     skip_verify: bool
 
-    def __call__(self, host: str) -> HostConfig:
-        """Return the endpoint for a host."""
-        skip = self.skip_verify or host in self.config.insecure
-        plain = self.plain_http or host in self.config.plain_http
-        return DefaultHosts(plain, Tls(self.config.ca, skip))(host)
+    def __call__(self, host: str) -> tuple[HostConfig, ...]:
+        """Return the endpoints for a host: those of the hosts directories, over the rest."""
+        return self.directories()(host)
+
+    def directories(self) -> HostsDirectories:
+        """Return the hosts directories, over what the other settings say."""
+        return HostsDirectories(self.config.config_path, self._endpoint)
+
+    def _endpoint(self, host: str) -> HostConfig:
+        flagged = host == self.host
+        skip = (flagged and self.skip_verify) or host in self.config.insecure
+        plain = (flagged and self.plain_http) or host in self.config.plain_http
+        authorities = (self.config.ca,) if self.config.ca else ()
+        reach = PUBLIC_ONLY if self.config.private_networks == "refuse" else EVERYWHERE
+        return DefaultHosts(plain, Tls(authorities, skip), reach).endpoint(host)
+
+
+def hosts_problems(config: RegistryConfig) -> tuple[str, ...]:
+    """Check the directories of `registry.config_path`; return a message for each bad one."""
+    hosts = ConfiguredHosts(config, "", plain_http=False, skip_verify=False)
+    return tuple(hosts.directories().problems())
 
 
 def registry_client(
@@ -71,10 +94,11 @@ def registry_client(
         proxies=Proxies.from_environment(environment),
         timeouts=Timeouts(connect=config.connect_timeout, read=config.read_timeout),
         max_connections=config.max_per_host,
+        follow=everywhere if config.private_networks == "allow" else same_network,
     )
     return RegistryClient(
         store,
-        hosts=ConfiguredHosts(config, options.plain_http, options.skip_verify),
+        hosts=ConfiguredHosts(config, host, options.plain_http, options.skip_verify),
         credentials=_credentials(config, host, options, environment),
         transport=transport,
         requests_per_host=config.max_per_host,

@@ -10,10 +10,13 @@ from snapcore.registry.credentials import GivenCredentials as GivenCredentials
 from snapcore.registry.credentials import anonymous as anonymous
 from snapcore.registry.download import Progress as Progress
 from snapcore.registry.fetch import Fetcher as Fetcher
+from snapcore.registry.hosts import Capability as Capability
+from snapcore.registry.hosts import ClientCertificate as ClientCertificate
 from snapcore.registry.hosts import DefaultHosts as DefaultHosts
 from snapcore.registry.hosts import HostConfig as HostConfig
 from snapcore.registry.hosts import HostsResolver as HostsResolver
 from snapcore.registry.hosts import Tls as Tls
+from snapcore.registry.hostsdir import HostsDirectories as HostsDirectories
 from snapcore.registry.images.archive import ArchiveSource as ArchiveSource
 from snapcore.registry.images.contents import Listener as Listener
 from snapcore.registry.images.documents import NamedImage as NamedImage
@@ -25,9 +28,12 @@ from snapcore.registry.images.sinks import new_directory as new_directory
 from snapcore.registry.images.sinks import new_tar as new_tar
 from snapcore.registry.images.sinks import open_tar as open_tar
 from snapcore.registry.interrupt import run_blocking as run_blocking
+from snapcore.registry.network import EVERYWHERE as EVERYWHERE
+from snapcore.registry.network import PUBLIC_ONLY as PUBLIC_ONLY
+from snapcore.registry.network import everywhere as everywhere
+from snapcore.registry.network import same_network as same_network
 from snapcore.registry.outgoing import Outgoing as Outgoing
 from snapcore.registry.proxies import Proxies as Proxies
-from snapcore.registry.resolve import Resolver as Resolver
 from snapcore.registry.retry import RetryPolicy as RetryPolicy
 from snapcore.registry.source import Source as Source
 from snapcore.registry.transport import Request as Request

@@ -17,20 +17,29 @@ from snapcore.errors import PermissionDenied
 from snapcore.registry.challenge import Challenge, parse_challenges
 from snapcore.registry.credentials import Credentials, CredentialSource, anonymous
 from snapcore.registry.hosts import HostConfig
+from snapcore.registry.network import Reach
 from snapcore.registry.response import Response
 from snapcore.registry.token import Token, TokenRequest, fetch_token
 from snapcore.registry.transport import Request, Transport, origin
 
-_Key = tuple[tuple[str, str, int], str]
+_Key = tuple[str, tuple[str, str, int], str]
 
 
 @dataclass(slots=True)
 class _Slot:
-    """What is known for one (origin, scope); its lock makes one thread ask for all."""
+    """What is known for one (host, origin, scope); its lock makes one thread ask for all."""
 
     lock: Lock = field(default_factory=Lock)
     header: str = ""
     expires: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Challenged:
+    """What a 401 demands, and where its sender may send us for a token."""
+
+    challenges: tuple[Challenge, ...]
+    reach: Reach
 
 
 def pull_scope(repository: str) -> str:
@@ -63,7 +72,7 @@ class Authorizer:
         """Send a request to a registry, authorised as it demands.
 
         Args:
-            request: its URL is below `host.base_url`.
+            request: its URL is below `host.api_url`.
             host: the registry.
             scope: what the request needs, such as `repository:NAME:pull`.
 
@@ -74,19 +83,21 @@ class Authorizer:
             PermissionDenied: the registry or its token server refused us.
             Unavailable: as `Transport.send`.
         """
-        slot = self._slot((origin(request.url), scope))
+        slot = self._slot((host.name, origin(request.url), scope))
         header = slot.header if self._clock() < slot.expires else ""
         response = self._transport.send(replace(request, authorization=header))
         if response.status != 401:
             return response
         with response:
-            challenges = parse_challenges(response.headers.get("WWW-Authenticate", ""))
+            challenge = _Challenged(
+                parse_challenges(response.headers.get("WWW-Authenticate", "")), response.reach
+            )
             answered_here = origin(response.url) == origin(request.url)
             response.discard()
         if not answered_here:
             # Credentials are the registry's alone; a host it redirects to gets none.
             raise PermissionDenied(f"the host that {host.name!r} redirects to wants credentials")
-        renewed = self._renew(slot, header, challenges, host, scope)
+        renewed = self._renew(slot, header, challenge, host, scope)
         response = self._transport.send(replace(request, authorization=renewed))
         if response.status != 401:
             return response
@@ -105,7 +116,7 @@ class Authorizer:
         self,
         slot: _Slot,
         refused: str,
-        challenges: tuple[Challenge, ...],
+        challenged: _Challenged,
         host: HostConfig,
         scope: str,
     ) -> str:
@@ -114,7 +125,7 @@ class Authorizer:
             if not fresh:
                 # Asked before the token is: its lifetime must not seem longer than it is.
                 now = self._clock()
-                token = self._answer(challenges, host, scope)
+                token = self._answer(challenged, host, scope)
                 slot.header, slot.expires = token.header, now + token.lifetime
             return slot.header
 
@@ -123,12 +134,12 @@ class Authorizer:
             if slot.header == header:
                 slot.header, slot.expires = "", 0.0
 
-    def _answer(self, challenges: tuple[Challenge, ...], host: HostConfig, scope: str) -> Token:
-        by_scheme = {challenge.scheme: challenge for challenge in reversed(challenges)}
+    def _answer(self, challenged: _Challenged, host: HostConfig, scope: str) -> Token:
+        by_scheme = {item.scheme: item for item in reversed(challenged.challenges)}
         credentials = self._source(host.name)
         bearer = by_scheme.get("bearer")
         if bearer is not None:
-            request = TokenRequest.from_challenge(bearer, host, scope)
+            request = TokenRequest.from_challenge(bearer, host, scope, challenged.reach)
             return fetch_token(self._transport, request, credentials)
         if "basic" in by_scheme:
             return _basic(credentials, host)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import trio
 
 from snapcore.content import ContentInfo, ContentStore
+from snapcore.errors import RefusedInput
 from snapcore.oci import Descriptor, Reference
+from snapcore.oci.manifest import MAX_DOCUMENT_BYTES
 from snapcore.registry.auth import Authorizer
 from snapcore.registry.credentials import CredentialSource, anonymous
 from snapcore.registry.download import Progress
 from snapcore.registry.fetch import Fetcher
-from snapcore.registry.hosts import DefaultHosts, HostsResolver
-from snapcore.registry.resolve import Resolver
+from snapcore.registry.hosts import Capability, DefaultHosts, HostConfig, HostsResolver
+from snapcore.registry.interrupt import run_blocking
+from snapcore.registry.mirrors import Mirrors
+from snapcore.registry.resolve import find
 from snapcore.registry.retry import RetryPolicy
 from snapcore.registry.source import Source
 from snapcore.registry.transport import Transport
@@ -53,42 +59,98 @@ class RegistryClient:
         self._authorizer: Final = Authorizer(self._transport, credentials, clock)
         self._policy: Final = policy or RetryPolicy()
         self._requests_per_host: Final = requests_per_host
+        self._known: Final[dict[str, Mirrors]] = {}
         self._limiters: Final[dict[str, trio.CapacityLimiter]] = {}
 
     async def resolve(self, reference: Reference) -> tuple[Descriptor, bytes]:
-        """Ask the registry what a reference is now; see `Resolver.resolve`.
+        """Ask the registry, or a mirror that is trusted with it, what a reference is now.
+
+        Args:
+            reference: its digest wins over its tag.
 
         Returns:
             The descriptor of the manifest or index, and its bytes; they are stored as well.
+
+        Raises:
+            NotFound: no host knows it.
+            DigestMismatch: what is served is not what the reference or the header names.
+            RefusedInput: not a manifest or index, schema 1, or larger than 4 MiB.
+            FailedPrecondition: no host is trusted to say what a tag is.
+            Others: as `fetch`.
         """
-        return await Resolver(self._fetcher(reference)).resolve(reference)
+        needed = [Capability.PULL]
+        if reference.digest is None:
+            needed.append(Capability.RESOLVE)
+
+        async def ask(host: HostConfig, last: bool) -> tuple[Descriptor, bytes]:
+            descriptor, data = await find(self._fetcher(host, reference, last), reference)
+            if data is None:
+                # From a mirror even if the registry itself had to say what the tag is.
+                data = await self._document(descriptor, reference)
+            return descriptor, data
+
+        mirrors = await self._mirrors(reference.host)
+        return await mirrors.first(needed, repr(str(reference)), ask)
 
     async def fetch(
         self, descriptor: Descriptor, reference: Reference, progress: Progress | None = None
     ) -> ContentInfo:
-        """Bring a blob of a reference's repository into the store; see `Fetcher.fetch`."""
-        return await self._fetcher(reference).fetch(descriptor, progress)
+        """Bring a blob of a reference's repository into the store, verified, and return it.
 
-    async def fetch_document(
-        self, descriptor: Descriptor, reference: Reference, progress: Progress | None = None
-    ) -> bytes:
-        """Bring a manifest, index or config into the store and return it.
+        Args:
+            descriptor: what to fetch. Its `urls` are never followed.
+            reference: names the repository.
+            progress: see `Progress`; not called for a blob that is there already, or that
+                somebody else is downloading.
 
-        See `Resolver.document`.
+        Raises:
+            As `Fetcher.fetch`; with several hosts as `Mirrors.first`.
         """
-        return await Resolver(self._fetcher(reference)).document(descriptor, progress)
+
+        async def ask(host: HostConfig, last: bool) -> ContentInfo:
+            return await self._fetcher(host, reference, last).fetch(descriptor, progress)
+
+        mirrors = await self._mirrors(reference.host)
+        what = f"{str(descriptor.digest)!r} of {f'{reference.host}/{reference.repository}'!r}"
+        return await mirrors.first((Capability.PULL,), what, ask)
 
     def close(self) -> None:
         """Close idle connections."""
         self._transport.close()
 
-    def source(self, reference: Reference) -> Source:
-        """Return the repository of a reference, for requests of one's own."""
-        return Source(self._hosts(reference.host), reference.repository, self._authorizer)
+    def source(self, reference: Reference, *needed: Capability) -> Source:
+        """Return a reference's repository at the first capable host, for requests of one's own.
 
-    def _fetcher(self, reference: Reference) -> Fetcher:
-        source = self.source(reference)
+        Blocks while the host's configuration is read.
+
+        Raises:
+            FailedPrecondition: no host has the capabilities.
+        """
+        mirrors = Mirrors(reference.host, self._hosts(reference.host))
+        return self._source(mirrors.capable(*needed)[0], reference)
+
+    async def _document(self, descriptor: Descriptor, reference: Reference) -> bytes:
+        if descriptor.size > MAX_DOCUMENT_BYTES:
+            raise RefusedInput(
+                f"document {str(descriptor.digest)!r} is {descriptor.size} bytes;"
+                f" at most {MAX_DOCUMENT_BYTES} are read"
+            )
+        await self.fetch(descriptor, reference)
+        return await run_blocking(partial(self._store.read_blob, descriptor, MAX_DOCUMENT_BYTES))
+
+    async def _mirrors(self, host: str) -> Mirrors:
+        if host not in self._known:
+            hosts = await run_blocking(partial(self._hosts, host))
+            self._known.setdefault(host, Mirrors(host, hosts))
+        return self._known[host]
+
+    def _source(self, host: HostConfig, reference: Reference) -> Source:
+        return Source(host, reference.repository, self._authorizer)
+
+    def _fetcher(self, host: HostConfig, reference: Reference, last: bool) -> Fetcher:
         limiter = self._limiters.setdefault(
-            source.host.endpoint, trio.CapacityLimiter(self._requests_per_host)
+            host.endpoint, trio.CapacityLimiter(self._requests_per_host)
         )
-        return Fetcher(self._store, source, self._policy, limiter)
+        # Patience is for the last host: before it, the next one is the better try.
+        policy = self._policy if last else replace(self._policy, attempts=1)
+        return Fetcher(self._store, self._source(host, reference), policy, limiter)

@@ -93,7 +93,7 @@ class Fetcher:
 
     @property
     def _shelf(self) -> Shelf:
-        return Shelf(self.store, self.source.host.name, self.source.repository)
+        return Shelf(self.store, self.source.registry, self.source.repository)
 
     async def _claim(self, descriptor: Descriptor) -> ContentInfo | Claim:
         # Polled, because no wait on a lock file can be cancelled.

@@ -1,29 +1,82 @@
-"""urllib3's connection pools, one set for each proxy and trust setting."""
+"""urllib3's connection pools, one set for each proxy, trust setting and reach."""
 
 from __future__ import annotations
 
+import socket
+from functools import partial
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import urllib3
+import urllib3.exceptions as wire
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.response import HTTPResponse
 
+from snapcore.registry.head import LimitedHead
 from snapcore.registry.hosts import Tls
 from snapcore.registry.interrupt import register_socket
+from snapcore.registry.network import EVERYWHERE, Network, Reach, resolve
 
 _ORIGINS: Final = 16
 
 
-class _Connection(HTTPConnection):
-    """A connection whose socket can be shut down by a cancel while we wait on it."""
+class Guarded(HTTPConnection):
+    """A connection that goes to addresses within reach, and ends while we wait if it must.
+
+    Attributes:
+        network: where the address is that it is connected to.
+    """
+
+    response_class = LimitedHead
+    network = Network.PUBLIC
+
+    def __init__(
+        self, host: str, port: int | None = None, *, reach: Reach, **options: object
+    ) -> None:
+        super().__init__(host, port, **options)  # type: ignore[arg-type]  # urllib3's own
+        self._reach: Final = reach
+
+    def _new_conn(self) -> socket.socket:
+        # As urllib3's own, but for the check between looking up and connecting.
+        try:
+            return self._connected()
+        except socket.gaierror as error:
+            raise wire.NameResolutionError(self.host, self, error) from error
+        except TimeoutError as error:
+            raise wire.ConnectTimeoutError(self, f"{self.host} does not answer") from error
+        except UnicodeError as error:
+            raise wire.LocationParseError(self.host) from error
+        except OSError as error:
+            raise wire.NewConnectionError(self, f"cannot connect: {error}") from error
+
+    def _connected(self) -> socket.socket:
+        failure = OSError("the host has no address")
+        for endpoint in resolve(self._dns_host.strip("[]"), self.port, self._reach):
+            try:
+                connected = socket.socket(endpoint.family, socket.SOCK_STREAM)
+            except OSError as error:
+                failure = error
+                continue
+            try:
+                for option in self.socket_options or ():
+                    connected.setsockopt(*option)
+                connected.settimeout(self.timeout)
+                connected.connect(endpoint.address)
+            except OSError as error:
+                connected.close()
+                failure = error
+                continue
+            self.network = endpoint.network
+            return connected
+        raise failure
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3's own
+        """Read a response's head, where a cancel can reach us."""
         register_socket(self.sock)
         return super().getresponse()
 
 
-class _TlsConnection(HTTPSConnection):
+class _Tls(Guarded, HTTPSConnection):
     """The same over TLS."""
 
     def connect(self) -> None:
@@ -31,17 +84,13 @@ class _TlsConnection(HTTPSConnection):
         # Without verification only where the operator asked; urllib3 would warn at each request.
         self.is_verified = True
 
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3's own
-        register_socket(self.sock)
-        return super().getresponse()
-
 
 class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Connection
+    ConnectionCls = Guarded
 
 
 class _TlsPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
+    ConnectionCls = _Tls
 
 
 class PoolCache:
@@ -53,13 +102,19 @@ class PoolCache:
 
     def __init__(self, max_connections: int) -> None:
         self._max_connections: Final = max_connections
-        self._managers: Final[dict[tuple[str, Tls], urllib3.PoolManager]] = {}
+        self._managers: Final[dict[tuple[str, Tls, Reach], urllib3.PoolManager]] = {}
 
-    def manager(self, proxy: str, tls: Tls) -> urllib3.PoolManager:
-        """Return the manager for requests through `proxy` ("" for none) with `tls`."""
-        key = (proxy, tls)
+    def manager(self, proxy: str, tls: Tls, reach: Reach) -> urllib3.PoolManager:
+        """Return the manager for some requests.
+
+        Args:
+            proxy: its URL, "" for none.
+            tls: trust settings.
+            reach: where connections may go; a proxy is reached wherever it is.
+        """
+        key = (proxy, tls, EVERYWHERE if proxy else reach)
         if key not in self._managers:
-            self._managers[key] = self._build(proxy, tls)
+            self._managers[key] = self._build(*key)
         return self._managers[key]
 
     def close(self) -> None:
@@ -73,7 +128,7 @@ class PoolCache:
             manager.clear()
         self._managers.clear()
 
-    def _build(self, proxy: str, tls: Tls) -> urllib3.PoolManager:
+    def _build(self, proxy: str, tls: Tls, reach: Reach) -> urllib3.PoolManager:
         context = tls.context()
         manager: urllib3.PoolManager
         if proxy:
@@ -88,7 +143,11 @@ class PoolCache:
             manager = urllib3.PoolManager(
                 num_pools=_ORIGINS, maxsize=self._max_connections, ssl_context=context
             )
-        manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+        # Called as the classes would be; each connection gets the reach beside urllib3's options.
+        manager.pool_classes_by_scheme = {
+            "http": partial(_Pool, reach=reach),  # type: ignore[dict-item]
+            "https": partial(_TlsPool, reach=reach),  # type: ignore[dict-item]
+        }
         return manager
 
 

@@ -7,70 +7,43 @@ answer HEAD poorly are asked with GET, and the digest is computed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from snapcore.errors import RefusedInput
 from snapcore.oci import Descriptor, Digest, Reference, is_index, is_manifest, is_schema1
 from snapcore.oci.manifest import MAX_DOCUMENT_BYTES, sniff_media_type
-from snapcore.registry.download import Progress, check_digest, content_digest
+from snapcore.registry.download import check_digest, content_digest
 from snapcore.registry.fetch import Fetcher
-from snapcore.registry.interrupt import run_blocking
 from snapcore.registry.response import Response
 from snapcore.registry.source import ACCEPT, Source, media_type_of, refusal
 
 _NO_HEAD: Final = frozenset({400, 405, 406, 501})
 
 
-@dataclass(frozen=True, slots=True)
-class Resolver:
-    """Resolves references in one repository.
+async def find(fetcher: Fetcher, reference: Reference) -> tuple[Descriptor, bytes | None]:
+    """Ask one host what `reference` is now.
 
-    Attributes:
-        fetcher: for that repository.
+    Args:
+        fetcher: for the reference's repository at that host.
+        reference: its digest wins over its tag.
+
+    Returns:
+        The descriptor; and the document if the host could not describe it without sending it.
+        Then it is stored as well.
+
+    Raises:
+        NotFound: the host does not know it.
+        DigestMismatch: what is served is not what the reference or the header names.
+        RefusedInput: not a manifest or index, schema 1, or larger than 4 MiB.
+        PermissionDenied, Unavailable, ResourceExhausted, DataLoss: as `Fetcher.fetch`.
     """
-
-    fetcher: Fetcher
-
-    async def resolve(self, reference: Reference) -> tuple[Descriptor, bytes]:
-        """Ask the registry what `reference` is now.
-
-        The document is stored as well, so a later fetch of its descriptor needs no network.
-
-        Args:
-            reference: of this repository. Its digest wins over its tag.
-
-        Raises:
-            NotFound: the registry does not know it.
-            DigestMismatch: what is served is not what the reference or the header names.
-            RefusedInput: not a manifest or index, schema 1, or larger than 4 MiB.
-            PermissionDenied, Unavailable, ResourceExhausted, DataLoss: as `Fetcher.fetch`.
-        """
-        source = self.fetcher.source
-        known = await self.fetcher.request(partial(_head, source, reference))
-        if known is not None:
-            return known, await self.document(known)
-        descriptor, data = await self.fetcher.request(partial(_get, source, reference))
-        await self.fetcher.store_bytes(descriptor, data)
-        return descriptor, data
-
-    async def document(self, descriptor: Descriptor, progress: Progress | None = None) -> bytes:
-        """Bring a manifest, index or config into the store and return its bytes, verified.
-
-        Raises:
-            RefusedInput: it is larger than 4 MiB.
-            Others: as `Fetcher.fetch`.
-        """
-        if descriptor.size > MAX_DOCUMENT_BYTES:
-            raise RefusedInput(
-                f"document {str(descriptor.digest)!r} is {descriptor.size} bytes;"
-                f" at most {MAX_DOCUMENT_BYTES} are read"
-            )
-        await self.fetcher.fetch(descriptor, progress)
-        return await run_blocking(
-            partial(self.fetcher.store.read_blob, descriptor, MAX_DOCUMENT_BYTES)
-        )
+    known = await fetcher.request(partial(_head, fetcher.source, reference))
+    if known is not None:
+        return known, None
+    descriptor, data = await fetcher.request(partial(_get, fetcher.source, reference))
+    await fetcher.store_bytes(descriptor, data)
+    return descriptor, data
 
 
 def _head(source: Source, reference: Reference) -> Descriptor | None:

@@ -11,6 +11,7 @@ import urllib3.exceptions as wire
 
 from snapcore.errors import RefusedInput, Unavailable
 from snapcore.registry.failures import Transient, from_wire, shown
+from snapcore.registry.network import Reach
 
 CHUNK_BYTES: Final = 256 * 1024
 _MAX_DISCARDED: Final = 64 * 1024
@@ -27,6 +28,7 @@ class Response:
         status: the HTTP status.
         headers: looked up without regard to case.
         url: where it came from, after redirects.
+        reach: the networks that its sender may send us to.
     """
 
     __slots__ = (
@@ -37,6 +39,7 @@ class Response:
         "_window_bytes",
         "_window_start",
         "headers",
+        "reach",
         "status",
         "url",
     )
@@ -48,6 +51,7 @@ class Response:
         window: float,
         min_rate: float,
         clock: Callable[[], float],
+        reach: Reach,
     ) -> None:
         self._raw: Final = raw
         self._window: Final = window
@@ -58,6 +62,7 @@ class Response:
         self.status: Final = raw.status
         self.headers: Final = raw.headers
         self.url: Final = url
+        self.reach: Final = reach
 
     def __enter__(self) -> Self:
         return self

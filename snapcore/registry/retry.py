@@ -53,7 +53,8 @@ class RetryPolicy:
                 with attempt:
                     return await call()
         except Transient as error:
-            raise Unavailable(f"{error}; gave up after {self.attempts} tries") from error
+            tries = f"; gave up after {self.attempts} tries" if self.attempts > 1 else ""
+            raise Unavailable(f"{error}{tries}") from error
         raise AssertionError("unreachable: the last attempt returns or raises")
 
 

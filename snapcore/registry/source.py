@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import quote
 
 from snapcore.errors import SnapcoreError
 from snapcore.oci import Descriptor, Digest, is_index, is_manifest
@@ -23,7 +24,7 @@ class Source:
     """Where to read from.
 
     Attributes:
-        host: the registry.
+        host: the registry, or a mirror of it.
         repository: the path below it.
         authorizer: sends the requests.
     """
@@ -33,15 +34,25 @@ class Source:
     authorizer: Authorizer = field(repr=False)
 
     def __str__(self) -> str:
-        return f"{self.host.name}/{self.repository}"
+        return f"{self.registry}/{self.repository}"
+
+    @property
+    def registry(self) -> str:
+        """The registry's host as references write it, whoever serves it."""
+        return self.host.namespace or self.host.name
+
+    def endpoint(self, path: str) -> str:
+        """Return the URL of something in the repository, such as `blobs/uploads/`."""
+        query = f"?ns={quote(self.host.namespace, safe=':')}" if self.host.namespace else ""
+        return f"{self.host.api_url}/{self.repository}/{path}{query}"
 
     def manifest_url(self, name: str) -> str:
         """Return the URL of a manifest, by tag or digest (distribution-spec, "Pull")."""
-        return f"{self.host.base_url}/v2/{self.repository}/manifests/{name}"
+        return self.endpoint(f"manifests/{name}")
 
     def blob_url(self, digest: Digest) -> str:
         """Return the URL of a blob (distribution-spec, "Pull")."""
-        return f"{self.host.base_url}/v2/{self.repository}/blobs/{digest}"
+        return self.endpoint(f"blobs/{digest}")
 
     def url(self, descriptor: Descriptor) -> str:
         """Return where the registry keeps what `descriptor` names.
@@ -55,7 +66,7 @@ class Source:
 
     def send(self, method: str, url: str, headers: dict[str, str]) -> Response:
         """Send an authorised read request; errors as `Authorizer.send`."""
-        request = Request(method, url, headers, tls=self.host.tls)
+        request = Request.to_host(self.host, method, url, headers)
         return self.authorizer.send(request, self.host, pull_scope(self.repository))
 
 

@@ -7,7 +7,7 @@ Specification"), and POST with an OAuth2 refresh token ("OAuth2 Token Authentica
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
@@ -17,7 +17,8 @@ from snapcore.errors import PermissionDenied, Unavailable
 from snapcore.registry.challenge import Challenge
 from snapcore.registry.credentials import Credentials
 from snapcore.registry.failures import from_status, retry_after, shown
-from snapcore.registry.hosts import HostConfig, Tls
+from snapcore.registry.hosts import HostConfig
+from snapcore.registry.network import Reach
 from snapcore.registry.response import Response
 from snapcore.registry.transport import Request, Transport
 
@@ -60,25 +61,30 @@ class TokenRequest:
         realm: the token server's URL.
         service: the registry's name for itself; may be "".
         scopes: sorted, without repetition.
-        tls: trust settings of the registry, which vouches for its token server.
+        base: the bare request to the realm. The registry vouches for its token server, so that
+            its trust settings hold there as well.
     """
 
     realm: str
     service: str
     scopes: tuple[str, ...]
-    tls: Tls
+    base: Request
 
     @classmethod
-    def from_challenge(cls, challenge: Challenge, host: HostConfig, scope: str) -> TokenRequest:
+    def from_challenge(
+        cls, challenge: Challenge, host: HostConfig, scope: str, reach: Reach
+    ) -> TokenRequest:
         """Build the request that answers `challenge`.
 
         Args:
             challenge: the registry's, scheme Bearer.
             host: the registry.
             scope: what we need, asked for besides what the challenge names.
+            reach: the networks that the challenger may send us to.
 
         Raises:
             PermissionDenied: the realm is missing or not https, though the registry is.
+            Unavailable: the realm is no usable URL.
         """
         realm = challenge.parameters.get("realm", "")
         scheme = urlsplit(realm).scheme
@@ -89,7 +95,8 @@ class TokenRequest:
             )
         wanted = {scope, *challenge.parameters.get("scope", "").split()} - {""}
         service = challenge.parameters.get("service", "")
-        return cls(realm, service, tuple(sorted(wanted)), host.tls)
+        base = Request.to_host(host, "GET", host.api_url, {}).to_other(realm, reach)
+        return cls(realm, service, tuple(sorted(wanted)), base)
 
 
 def fetch_token(
@@ -128,7 +135,7 @@ def _get(request: TokenRequest, credentials: Credentials | None) -> Request:
         authorization = secret.basic()
     joint = "&" if urlsplit(request.realm).query else "?"
     url = f"{request.realm}{joint}{urlencode(query)}" if query else request.realm
-    return Request("GET", url, authorization=authorization, tls=request.tls)
+    return replace(request.base, url=url, authorization=authorization)
 
 
 def _post(request: TokenRequest, refresh_token: str) -> Request:
@@ -141,7 +148,7 @@ def _post(request: TokenRequest, refresh_token: str) -> Request:
     }
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     body = urlencode(form).encode("ascii")
-    return Request("POST", request.realm, headers, body=body, tls=request.tls)
+    return replace(request.base, method="POST", headers=headers, body=body)
 
 
 def _read(response: Response, request: TokenRequest) -> Token:

@@ -2,8 +2,9 @@
 
 Everything here blocks and is meant for worker threads (see `snapcore.registry.interrupt`).
 The rules for redirects: at most ten; only GET and HEAD follow them; never from https to http;
-credentials stay with the origin (scheme, host and port) they were meant for; and a registry
-cannot send us to this machine's own loopback or link-local services.
+credentials stay with the origin (scheme, host and port) they were meant for, and so do a host's
+own headers and our client certificate; and no answer sends us where its sender's network gives no
+right to go (see `snapcore.registry.network`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from threading import Lock
-from typing import Final
+from typing import Final, cast
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import urllib3
@@ -20,9 +21,18 @@ import urllib3.exceptions as wire
 
 from snapcore.errors import Unavailable
 from snapcore.registry.failures import from_wire, shown
-from snapcore.registry.hosts import Tls
-from snapcore.registry.pools import PoolCache
-from snapcore.registry.proxies import Proxies, is_loopback, parse_address
+from snapcore.registry.hosts import Headers, HostConfig, Tls
+from snapcore.registry.network import (
+    EVERYWHERE,
+    Follow,
+    Network,
+    Reach,
+    refused,
+    same_network,
+    spelled_network,
+)
+from snapcore.registry.pools import Guarded, PoolCache
+from snapcore.registry.proxies import Proxies
 from snapcore.registry.response import Response
 
 MAX_REDIRECTS: Final = 10
@@ -30,8 +40,6 @@ USER_AGENT: Final = "snapcore/0.1"
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MAX_SHOWN: Final = 300
 _PORTS: Final = {"http": 80, "https": 443}
-RedirectPolicy = Callable[[str, str], bool]
-"""Called with the old and the new host name; says whether the step is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +69,11 @@ class Request:
         headers: sent to every hop.
         authorization: the Authorization header, sent only to the origin of `url`; "" for none.
         body: for POST.
-        tls: trust settings, for every hop.
+        tls: trust settings; other origins than that of `url` get `Tls.for_others`.
+        own_headers: as the operator configured them, sent only to the origin of `url`.
+        connect_timeout: seconds to wait for a connection, None for the transport's.
+        proxy: its URL, "" for none, None to choose by `Proxies`.
+        reach: the networks that the first hop may connect to.
     """
 
     method: str
@@ -70,6 +82,39 @@ class Request:
     authorization: str = field(default="", repr=False)
     body: bytes = field(default=b"", repr=False)
     tls: Tls = field(default_factory=Tls)
+    own_headers: Headers = field(default=(), repr=False)
+    connect_timeout: float | None = None
+    proxy: str | None = field(default=None, repr=False)
+    reach: Reach = EVERYWHERE
+
+    @classmethod
+    def to_host(
+        cls, host: HostConfig, method: str, url: str, headers: Mapping[str, str]
+    ) -> Request:
+        """Build a request for a URL below `host.api_url`, as that host is configured."""
+        return cls(
+            method,
+            url,
+            headers,
+            tls=host.tls,
+            own_headers=host.headers,
+            connect_timeout=host.connect_timeout,
+            proxy=host.proxy,
+            reach=host.reach,
+        )
+
+    def to_other(self, url: str, reach: Reach) -> Request:
+        """Return the request as it may go to another URL that a peer named.
+
+        Args:
+            url: where to.
+            reach: the networks that the peer may send us to.
+        """
+        if origin(url) == origin(self.url):
+            return replace(self, url=url, reach=reach)
+        return replace(
+            self, url=url, reach=reach, authorization="", own_headers=(), tls=self.tls.for_others()
+        )
 
 
 def origin(url: str) -> tuple[str, str, int]:
@@ -82,21 +127,13 @@ def origin(url: str) -> tuple[str, str, int]:
     return parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme]
 
 
-def public_steps_only(old_host: str, new_host: str) -> bool:
-    """The default redirect policy: no way from elsewhere to our loopback or link-local range.
-
-    Cloud metadata services and local daemons live there (server-side request forgery).
-    """
-    return not _is_local(new_host) or _is_local(old_host)
-
-
 class Transport:
     """Sends requests and follows redirects; thread-safe.
 
     Args:
         proxies: see `Proxies`.
         timeouts: see `Timeouts`.
-        policy: decides on redirects to other hosts.
+        follow: decides where an answer may send us.
         clock: monotonic seconds, for the speed limit of bodies.
         max_connections: connections kept open to one origin.
     """
@@ -106,13 +143,13 @@ class Transport:
         *,
         proxies: Proxies | None = None,
         timeouts: Timeouts | None = None,
-        policy: RedirectPolicy = public_steps_only,
+        follow: Follow = same_network,
         clock: Callable[[], float] = time.monotonic,
         max_connections: int = 8,
     ) -> None:
         self._proxies: Final = proxies or Proxies()
         self._timeouts: Final = timeouts or Timeouts()
-        self._policy: Final = policy
+        self._follow: Final = follow
         self._clock: Final = clock
         self._pools: Final = PoolCache(max_connections)
         self._lock: Final = Lock()
@@ -136,7 +173,7 @@ class Transport:
                 return response
             with response:
                 response.discard()
-                current = self._redirected(current, location)
+                current = _redirected(current, location, response.reach)
         raise Unavailable(f"more than {MAX_REDIRECTS} redirects from {shown(request.url)!r}")
 
     def close(self) -> None:
@@ -145,50 +182,71 @@ class Transport:
             self._pools.close()
 
     def _once(self, request: Request) -> Response:
-        origin(request.url)
+        host = origin(request.url)[1]
+        proxy = request.proxy
+        if proxy is None:
+            proxy = self._proxies.select(request.url)
+        if proxy and spelled_network(host) not in request.reach:
+            # The proxy looks names up, so only what is spelled out can be judged here.
+            raise refused(host, [f"a {spelled_network(host).value} address"])
         with self._lock:
-            manager = self._pools.manager(self._proxies.select(request.url), request.tls)
-        headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **request.headers}
-        if request.authorization:
-            headers["Authorization"] = request.authorization
+            manager = self._pools.manager(proxy, request.tls, request.reach)
         timeouts = self._timeouts
         try:
             raw = manager.urlopen(
                 request.method,
                 request.url,
                 body=request.body or None,
-                headers=headers,
+                headers=_headers(request),
                 redirect=False,
                 retries=False,
                 preload_content=False,
                 decode_content=False,
-                timeout=urllib3.Timeout(connect=timeouts.connect, read=timeouts.read),
+                timeout=urllib3.Timeout(
+                    connect=request.connect_timeout or timeouts.connect, read=timeouts.read
+                ),
             )
         except (wire.HTTPError, OSError, ValueError) as error:
             raise from_wire(error, request.url) from error
-        return Response(raw, request.url, timeouts.window, timeouts.min_rate, self._clock)
-
-    def _redirected(self, request: Request, location: str) -> Request:
-        here = shown(request.url)
-        if request.method not in ("GET", "HEAD"):
-            raise Unavailable(f"{here!r} redirects a {request.method}, which is not followed")
-        target = _parse(urljoin(request.url, location), f"redirect from {here!r}")
-        old_scheme, old_host, _ = old = origin(request.url)
-        url = target.geturl()
-        if old_scheme == "https" and target.scheme == "http":
-            raise Unavailable(f"{here!r} redirects from https to http ({shown(url)!r}): refused")
-        new_host = target.hostname or ""
-        if new_host != old_host and not self._policy(old_host, new_host):
-            raise Unavailable(f"{here!r} redirects to the local address {new_host!r}: refused")
-        kept = request.authorization if origin(url) == old else ""
-        return replace(request, url=url, authorization=kept)
+        network = spelled_network(host) if proxy else _peer_network(raw)
+        return Response(
+            raw,
+            request.url,
+            timeouts.window,
+            timeouts.min_rate,
+            self._clock,
+            self._follow(network),
+        )
 
 
-def _is_local(host: str) -> bool:
-    address = parse_address(host)
-    if address is None:
-        return is_loopback(host)
-    return address.is_loopback or address.is_link_local or address.is_unspecified
+def _headers(request: Request) -> urllib3.HTTPHeaderDict:
+    headers = urllib3.HTTPHeaderDict({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
+    own = urllib3.HTTPHeaderDict()
+    for name, value in request.own_headers:
+        own.add(name, value)
+    for name in own:
+        headers.discard(name)
+    headers.extend(own)
+    headers.update(request.headers)
+    if request.authorization:
+        headers["Authorization"] = request.authorization
+    return headers
+
+
+def _peer_network(raw: urllib3.BaseHTTPResponse) -> Network:
+    # Still there: nobody has read the body yet.
+    return cast(Guarded, raw.connection).network
+
+
+def _redirected(request: Request, location: str, reach: Reach) -> Request:
+    here = shown(request.url)
+    if request.method not in ("GET", "HEAD"):
+        raise Unavailable(f"{here!r} redirects a {request.method}, which is not followed")
+    target = _parse(urljoin(request.url, location), f"redirect from {here!r}")
+    url = target.geturl()
+    if origin(request.url)[0] == "https" and target.scheme == "http":
+        raise Unavailable(f"{here!r} redirects from https to http ({shown(url)!r}): refused")
+    return request.to_other(url, reach)
 
 
 def _parse(url: str, what: str = "address") -> SplitResult:

@@ -314,16 +314,16 @@ async def test_a_document_served_as_another_type_is_refused(store: ContentStore)
         served = registry.add_manifest(b"{}", DOCKER_MANIFEST)
         claimed = Descriptor(OCI_MANIFEST, served.digest, served.size)
         with pytest.raises(RefusedInput, match="is served as"):
-            await client.fetch_document(claimed, reference(registry))
-        assert await client.fetch_document(served, reference(registry)) == b"{}"
+            await client.fetch(claimed, reference(registry))
+        assert (await client.fetch(served, reference(registry))).size == 2
 
 
 async def test_a_document_of_more_than_4_mib_is_refused_unasked(store: ContentStore) -> None:
     with FakeRegistry() as registry, opened(store) as client:
-        huge = Descriptor(OCI_CONFIG, Digest.of(b""), 4 * 1024 * 1024 + 1)
+        registry.add_manifest(b" " * (4 * 1024 * 1024 + 1), OCI_MANIFEST, "huge")
         with pytest.raises(RefusedInput, match="4194305 bytes"):
-            await client.fetch_document(huge, reference(registry))
-        assert registry.server.seen == []
+            await client.resolve(Reference.parse(f"{registry.host}/lib/app:huge"))
+        assert [seen.method for seen in registry.server.seen] == ["HEAD"]
 
 
 async def test_a_blob_in_the_store_with_another_size_is_a_mismatch(store: ContentStore) -> None:

@@ -24,7 +24,7 @@ from snapcore.registry import DefaultHosts, Tls
     ],
 )
 def test_base_urls(host: str, plain: bool, url: str) -> None:
-    config = DefaultHosts(plain_http=plain)(host)
+    (config,) = DefaultHosts(plain_http=plain)(host)
     assert config.base_url == url
     assert config.name == host
 
@@ -38,8 +38,8 @@ def test_certificates_are_verified_unless_asked_otherwise() -> None:
 def test_an_unusable_file_of_authorities_is_named(tmp_path: Path) -> None:
     absent = str(tmp_path / "absent.pem")
     with pytest.raises(InvalidArgument, match=r"absent\.pem"):
-        Tls(ca_file=absent).context()
+        Tls(ca_files=(absent,)).context()
     garbage = tmp_path / "garbage.pem"
     garbage.write_text("garbage")
     with pytest.raises(InvalidArgument, match=r"garbage\.pem"):
-        Tls(ca_file=str(garbage)).context()
+        Tls(ca_files=(str(garbage),)).context()

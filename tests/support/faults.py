@@ -244,7 +244,7 @@ class FakeRegistry:
         return None
 
     def _honest(self, request: Seen) -> Reply:
-        kind, name = request.path.rsplit("/", 2)[-2:]
+        kind, name = request.path.partition("?")[0].rsplit("/", 2)[-2:]
         if kind == "blobs" and name in self._blobs:
             data = self._blobs[name]
             headers = {
