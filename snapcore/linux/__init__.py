@@ -18,6 +18,9 @@ from snapcore.linux.mounts import fsconfig_string as fsconfig_string
 from snapcore.linux.mounts import fsmount as fsmount
 from snapcore.linux.mounts import fsopen as fsopen
 from snapcore.linux.mounts import mount as mount
+from snapcore.linux.mounts import mount_setattr as mount_setattr
+from snapcore.linux.mounts import move_mount as move_mount
+from snapcore.linux.mounts import open_tree as open_tree
 from snapcore.linux.mounts import umount as umount
 from snapcore.linux.process import Cap as Cap
 from snapcore.linux.process import Namespace as Namespace
@@ -27,3 +30,4 @@ from snapcore.linux.process import set_no_new_privileges as set_no_new_privilege
 from snapcore.linux.process import set_not_dumpable as set_not_dumpable
 from snapcore.linux.process import set_parent_death_signal as set_parent_death_signal
 from snapcore.linux.process import unshare as unshare
+from snapcore.linux.usernamespace import user_namespace as user_namespace

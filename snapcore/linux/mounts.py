@@ -1,4 +1,4 @@
-"""mount(2), umount2(2) and the file-descriptor mount API (fsopen(2), fsconfig(2), fsmount(2))."""
+"""mount(2), umount2(2) and the mount API by descriptors (fsopen(2), move_mount(2), …)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ from typing import Final
 
 from snapcore.linux._libc import check, libc
 
+_OPEN_TREE: Final = 428
+_MOVE_MOUNT: Final = 429
 _FSOPEN: Final = 430
 _FSCONFIG: Final = 431
 _FSMOUNT: Final = 432
+_MOUNT_SETATTR: Final = 442
 _FSCONFIG_SET_FLAG: Final = 0
 _FSCONFIG_SET_STRING: Final = 1
 _FSCONFIG_CMD_CREATE: Final = 6
 _CLOEXEC: Final = 1
+_AT_FDCWD: Final = -100
+_AT_EMPTY_PATH: Final = 0x1000
+_AT_RECURSIVE: Final = 0x8000
+_OPEN_TREE_CLONE: Final = 1
+_MOVE_MOUNT_F_EMPTY_PATH: Final = 4
 
 
 class MountFlag(IntFlag):
@@ -41,13 +49,27 @@ class MountFlag(IntFlag):
 
 
 class MountAttr(IntFlag):
-    """`attr_flags` of fsmount(2)."""
+    """`attr_flags` of fsmount(2) and `attr_set` of mount_setattr(2)."""
 
     NONE = 0
     RDONLY = 1
     NOSUID = 2
     NODEV = 4
     NOEXEC = 8
+    NOATIME = 0x10
+    STRICTATIME = 0x20
+    NODIRATIME = 0x80
+    IDMAP = 0x00100000
+
+
+class _MountAttr(ctypes.Structure):
+    # struct mount_attr (mount_setattr(2)).
+    _fields_ = (
+        ("attr_set", ctypes.c_uint64),
+        ("attr_clr", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns_fd", ctypes.c_uint64),
+    )
 
 
 class UnmountFlag(IntFlag):
@@ -165,5 +187,65 @@ def fsmount(context: int, attributes: MountAttr = MountAttr.NONE) -> int:
             ctypes.c_int(context),
             ctypes.c_uint(_CLOEXEC),
             ctypes.c_uint(attributes),
+        )
+    )
+
+
+def open_tree(path: str, *, recursive: bool = False) -> int:
+    """Return a descriptor of a bind mount of `path` that is attached nowhere.
+
+    Raises:
+        OSError: no such path, not permitted, or the kernel has no such call (Linux 5.2).
+    """
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | (_AT_RECURSIVE if recursive else 0)
+    return check(
+        libc.syscall(_OPEN_TREE, ctypes.c_int(_AT_FDCWD), os.fsencode(path), ctypes.c_uint(flags)),
+        path,
+    )
+
+
+def move_mount(mounted: int, target: str) -> None:
+    """Attach what `fsmount` or `open_tree` returned at a path.
+
+    Raises:
+        OSError: no such path, or not permitted.
+    """
+    check(
+        libc.syscall(
+            _MOVE_MOUNT,
+            ctypes.c_int(mounted),
+            b"",
+            ctypes.c_int(_AT_FDCWD),
+            os.fsencode(target),
+            ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH),
+        ),
+        target,
+    )
+
+
+def mount_setattr(
+    mounted: int, attributes: MountAttr, *, user_namespace: int = 0, recursive: bool = False
+) -> None:
+    """Set attributes of a mount given by descriptor.
+
+    Args:
+        mounted: from `open_tree` or `fsmount`.
+        attributes: what is added.
+        user_namespace: descriptor of the namespace whose maps IDMAP takes.
+        recursive: the mounts below it too.
+
+    Raises:
+        OSError: EINVAL where the filesystem cannot be idmapped, EPERM, ENOSYS (Linux 5.12).
+    """
+    values = _MountAttr(attributes, 0, 0, user_namespace)
+    flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
+    check(
+        libc.syscall(
+            _MOUNT_SETATTR,
+            ctypes.c_int(mounted),
+            b"",
+            ctypes.c_uint(flags),
+            ctypes.byref(values),
+            ctypes.c_size_t(ctypes.sizeof(values)),
         )
     )

@@ -1,5 +1,9 @@
 """Mounts: the value, carrying it out, and the mount table."""
 
+from snapcore.mount.idmap import IdMap as IdMap
+from snapcore.mount.idmap import IdMapping as IdMapping
+from snapcore.mount.overlay import MAX_LOWERS as MAX_LOWERS
+from snapcore.mount.overlay import takes_lowers_one_by_one as takes_lowers_one_by_one
 from snapcore.mount.perform import mount_all as mount_all
 from snapcore.mount.perform import split_options as split_options
 from snapcore.mount.perform import temporary_mount as temporary_mount

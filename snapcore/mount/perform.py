@@ -16,10 +16,12 @@ from snapcore.errors import (
     SnapcoreError,
     Unimplemented,
 )
-from snapcore.linux import MountFlag, UnmountFlag
+from snapcore.linux import MountAttr, MountFlag, UnmountFlag
 from snapcore.linux import mount as sys_mount
 from snapcore.linux import umount as sys_umount
 from snapcore.mount.compact import compact_lowers, mount_from
+from snapcore.mount.idmap import IdMapping, bind_mapped, mapped_lowers, take_mapping
+from snapcore.mount.overlay import MAX_LOWERS, join_lowers, mount_overlay, split_lowers
 from snapcore.mount.value import Mount
 
 _FLAGS = {
@@ -38,6 +40,16 @@ _FLAGS = {
 }
 _NO_FLAG = frozenset({"rw", "suid", "dev", "exec", "async", "defaults"})
 _NOT_FOR_BIND_ALONE = MountFlag.BIND | MountFlag.REC
+_ATTRIBUTES = {
+    MountFlag.RDONLY: MountAttr.RDONLY,
+    MountFlag.NOSUID: MountAttr.NOSUID,
+    MountFlag.NODEV: MountAttr.NODEV,
+    MountFlag.NOEXEC: MountAttr.NOEXEC,
+    MountFlag.NOATIME: MountAttr.NOATIME,
+    MountFlag.NODIRATIME: MountAttr.NODIRATIME,
+    MountFlag.STRICTATIME: MountAttr.STRICTATIME,
+}
+_LACKING = frozenset({errno.ENOSYS, errno.EINVAL})
 # Classic mount(2) copies one page of options and cuts the rest off without a word.
 _MAX_DATA = os.sysconf("SC_PAGE_SIZE") - 1
 
@@ -137,26 +149,85 @@ def _place(item: Mount, target: str) -> str:
 
 
 def _mount_one(item: Mount, place: str) -> None:
+    item, mapping = take_mapping(item)
     flags, data = split_options(item.options)
     if item.type == "bind":
         flags |= MountFlag.BIND
-    fstype = "" if flags & MountFlag.BIND else item.type
     try:
-        if len(os.fsencode(data)) <= _MAX_DATA:
-            sys_mount(item.source, place, fstype, flags, data)
+        if flags & MountFlag.BIND and mapping:
+            recursive = bool(flags & MountFlag.REC)
+            bind_mapped(item.source, place, _attributes(flags), mapping, recursive=recursive)
+        elif flags & MountFlag.BIND:
+            _bind(item.source, place, flags)
+        elif item.type == "overlay" and item.option("lowerdir"):
+            _overlay(item, place, mapping)
+        elif mapping:
+            raise Unimplemented(f"a mount of {item.type} at {place!r} cannot have its ids mapped")
         else:
-            directory, short = _shortened(item, place, data)
-            mount_from(directory, item.source, os.path.abspath(place), fstype, flags, short)
+            _classic(item, place, flags, data)
     except OSError as error:
-        raise _mount_error(error, item, place) from error
+        raise _mount_error(error, item, place, mapped=mapping is not None) from error
+
+
+def _bind(source: str, place: str, flags: MountFlag) -> None:
+    sys_mount(source, place, "", flags, "")
     beyond = flags & ~_NOT_FOR_BIND_ALONE
-    if flags & MountFlag.BIND and beyond:
+    if beyond:
         # The kernel ignores all other flags when it makes a bind mount (mount(2), NOTES).
         try:
             sys_mount("", place, "", MountFlag.REMOUNT | MountFlag.BIND | beyond, "")
-        except OSError as error:
+        except OSError:
             sys_umount(place, UnmountFlag.DETACH)
-            raise _mount_error(error, item, place) from error
+            raise
+
+
+def _overlay(item: Mount, place: str, mapping: IdMapping | None) -> None:
+    lowers = split_lowers(item.option("lowerdir") or "")
+    if len(lowers) > MAX_LOWERS:
+        raise FailedPrecondition(
+            f"the overlay at {place!r} has {len(lowers)} lower directories; the kernel takes"
+            f" {MAX_LOWERS}: flatten the image"
+        )
+    if mapping is None:
+        _overlay_of(item, lowers, place)
+        return
+    with mapped_lowers(lowers, mapping) as shown:
+        _overlay_of(item, shown, place)
+
+
+def _overlay_of(item: Mount, lowers: Sequence[str], place: str) -> None:
+    rest = [option for option in item.options if not option.startswith("lowerdir=")]
+    own = [option for option in rest if option not in _FLAGS and option not in _NO_FLAG]
+    flags, _ = split_options(rest)
+    data = ",".join([*own, f"lowerdir={join_lowers(lowers)}"])
+    plain = not flags & (MountFlag.SYNCHRONOUS | MountFlag.DIRSYNC)
+    if plain and "::" not in (item.option("lowerdir") or ""):
+        try:
+            mount_overlay(lowers, own, _attributes(flags), place)
+        except OSError as error:
+            # The classic call says the same of a mount that cannot be, and does on kernels
+            # that lack these calls, or `lowerdir+`; but what is too long for it is decided.
+            if len(os.fsencode(data)) > _MAX_DATA and error.errno not in _LACKING:
+                raise
+        else:
+            return
+    _classic(item, place, flags, data)
+
+
+def _classic(item: Mount, place: str, flags: MountFlag, data: str) -> None:
+    if len(os.fsencode(data)) <= _MAX_DATA:
+        sys_mount(item.source, place, item.type, flags, data)
+    else:
+        directory, short = _shortened(item, place, data)
+        mount_from(directory, item.source, os.path.abspath(place), item.type, flags, short)
+
+
+def _attributes(flags: MountFlag) -> MountAttr:
+    attributes = MountAttr.NONE
+    for flag, attribute in _ATTRIBUTES.items():
+        if flags & flag:
+            attributes |= attribute
+    return attributes
 
 
 def _shortened(item: Mount, place: str, data: str) -> tuple[str, str]:
@@ -169,8 +240,10 @@ def _shortened(item: Mount, place: str, data: str) -> tuple[str, str]:
     return compacted
 
 
-def _mount_error(error: OSError, item: Mount, place: str) -> SnapcoreError:
+def _mount_error(error: OSError, item: Mount, place: str, *, mapped: bool) -> SnapcoreError:
     text = f"cannot mount {item.type} from {item.source!r} at {place!r}: {error.strerror}"
+    if mapped and error.errno in (errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP):
+        text += " (its ids are mapped, which kernel, filesystem or user namespace may not allow)"
     if error.errno in (errno.EPERM, errno.EACCES):
         return PermissionDenied(f"{text} (mounting needs root or a user namespace)")
     if error.errno in (errno.ENOENT, errno.ENOTDIR):

@@ -19,7 +19,7 @@ import os
 from typing import Final
 
 from snapcore.errors import Unimplemented, from_os_error
-from snapcore.mount import Mount
+from snapcore.mount import IdMapping, Mount
 from snapcore.snapshots import (
     Checkpoint,
     DiskStore,
@@ -33,6 +33,7 @@ from snapcore.snapshots import (
     Reclaimed,
     Usage,
     hookimpl,
+    id_mapping,
     make_root,
 )
 from snapcore_native.copy import copy_tree
@@ -50,14 +51,16 @@ class NativeSnapshotter:
     Args:
         root: the state root; made if it is missing.
         sync_remove: delete files in `remove` already, not only in `cleanup`.
+        remap_ids: whether mounts can show other ids here.
 
     Raises:
         SnapcoreError: the state root cannot be used.
     """
 
-    __slots__ = ("_disk", "_records")
+    __slots__ = ("_disk", "_records", "_remap_ids")
 
-    def __init__(self, root: str, *, sync_remove: bool = False) -> None:
+    def __init__(self, root: str, *, sync_remove: bool = False, remap_ids: bool = False) -> None:
+        self._remap_ids: Final = remap_ids
         self._disk: Final = DiskStore(root, sync_remove=sync_remove)
         self._records: Final = self._disk.records
 
@@ -85,26 +88,31 @@ class NativeSnapshotter:
     def mounts(self, key: str) -> Mounts:
         """See `SnapshotterSpec.mounts`: one bind mount."""
         stack = self._records.stack(key)
-        return self._mounts(stack.record.info.kind, stack.record.id, stack.parents)
+        mapping = id_mapping(stack.record.info.labels)
+        return self._mounts(stack.record.info.kind, stack.record.id, stack.parents, mapping)
 
     @hookimpl
     def prepare(self, key: str, parent: str, labels: Labels, checkpoint: Checkpoint) -> Mounts:
         """See `SnapshotterSpec.prepare`. Copies the whole parent."""
+        mapping = id_mapping(labels)
         with self._disk.creating(Kind.ACTIVE, key, parent, labels) as draft:
+            self._check_mapping(key, mapping)
             if draft.parents:
                 self._copy(self._tree(draft.parents[0]), draft.directory, checkpoint)
             else:
                 _make_tree(draft.directory)
-        return self._mounts(Kind.ACTIVE, draft.id, draft.parents)
+        return self._mounts(Kind.ACTIVE, draft.id, draft.parents, mapping)
 
     @hookimpl
     def view(self, key: str, parent: str, labels: Labels, checkpoint: Checkpoint) -> Mounts:
         """See `SnapshotterSpec.view`. Copies nothing."""
         checkpoint()
+        mapping = id_mapping(labels)
         with self._disk.creating(Kind.VIEW, key, parent, labels) as draft:
+            self._check_mapping(key, mapping)
             if not draft.parents:
                 _make_tree(draft.directory)
-        return self._mounts(Kind.VIEW, draft.id, draft.parents)
+        return self._mounts(Kind.VIEW, draft.id, draft.parents, mapping)
 
     @hookimpl
     def target(self, key: str) -> LayerTarget:
@@ -156,10 +164,22 @@ class NativeSnapshotter:
     def _tree(self, number: int) -> str:
         return self._disk.path(number, _TREE)
 
-    def _mounts(self, kind: Kind, number: int, parents: tuple[int, ...]) -> Mounts:
+    def _mounts(
+        self, kind: Kind, number: int, parents: tuple[int, ...], mapping: IdMapping | None
+    ) -> Mounts:
+        # Nothing is chowned: the kernel maps ids both ways, so that a commit has those of a layer.
+        mapped = mapping.options if mapping else ()
         if kind is Kind.ACTIVE:
-            return (_bind(self._tree(number), "rw"),)
-        return (_bind(self._tree(parents[0] if parents else number), "ro"),)
+            return (Mount("bind", self._tree(number), options=("rbind", "rw", *mapped)),)
+        tree = self._tree(parents[0] if parents else number)
+        return (Mount("bind", tree, options=("rbind", "ro", *mapped)),)
+
+    def _check_mapping(self, key: str, mapping: IdMapping | None) -> None:
+        if mapping and not self._remap_ids:
+            raise Unimplemented(
+                f"snapshot {key!r}: ids cannot be mapped here (kernel, filesystem or user"
+                " namespace); leave the id map labels out"
+            )
 
     def _copy(self, source: str, directory: str, checkpoint: Checkpoint) -> None:
         target, spare = os.path.join(directory, _TREE), os.path.join(directory, _SPARE)
@@ -183,7 +203,3 @@ def _make_tree(directory: str) -> None:
         make_root(path)
     except OSError as error:
         raise from_os_error(error, f"root directory {path!r}") from error
-
-
-def _bind(source: str, access: str) -> Mount:
-    return Mount("bind", source, options=("rbind", access))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from snapcore.snapshots import Backend, Option, Options, Probe, hookimpl
+from snapcore.snapshots import Backend, Capability, Option, Options, Probe, hookimpl
 from snapcore_native.native import NativeSnapshotter
-from snapcore_native.probe import probe
+from snapcore_native.probe import probe as try_out
 
 
 @hookimpl
@@ -24,10 +24,14 @@ def snapcore_options() -> Mapping[str, Option]:
 @hookimpl
 def snapcore_probe(root: str) -> Probe:
     """Try links, xattrs, devices and reflinks at `root`."""
-    return probe(root)
+    return try_out(root)
 
 
 @hookimpl
-def snapcore_open(root: str, options: Options) -> Backend:
-    """Open the state below `root`."""
-    return NativeSnapshotter(root, sync_remove=bool(options["sync_remove"]))
+def snapcore_open(root: str, options: Options, probe: Probe) -> Backend:
+    """Open the state below `root`, with what the probe has found possible."""
+    return NativeSnapshotter(
+        root,
+        sync_remove=bool(options["sync_remove"]),
+        remap_ids=Capability.REMAP_IDS in probe.capabilities,
+    )

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from snapcore.errors import SnapcoreError
 from snapcore.linux import ficlone, filesystem_type
+from snapcore.mount import IdMap, IdMapping, Mount, temporary_mount
 from snapcore.snapshots import Capability, Probe, existing_ancestor, trial_directory
 
 _CAPABILITY_XATTR: Final = bytes.fromhex("01000002 00200000 00000000 00000000 00000000")
@@ -55,7 +57,22 @@ def _try_all(directory: str, place: str) -> Probe:
     capabilities = {Capability.READONLY_VIEW, Capability.RENAME_DIR}
     if details["hardlinks"] == "yes":
         capabilities.add(Capability.HARDLINKS)
+    if _can_remap(directory):
+        capabilities.add(Capability.REMAP_IDS)
     return Probe(usable=True, capabilities=frozenset(capabilities), details=details)
+
+
+def _can_remap(directory: str) -> bool:
+    """Try to show a directory with other ids."""
+    source = os.path.join(directory, "mapped")
+    os.mkdir(source)
+    ids = IdMap(((os.geteuid(), 100_000, 1),))
+    options = ("rbind", *IdMapping(ids, IdMap(((os.getegid(), 100_000, 1),))).options)
+    try:
+        with temporary_mount((Mount("bind", source, options=options),), directory) as seen:
+            return os.stat(seen).st_uid == 100_000
+    except SnapcoreError:
+        return False
 
 
 def _outcome(trial: Callable[[], None]) -> str:

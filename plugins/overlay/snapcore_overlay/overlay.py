@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from snapcore import labels as label_keys
-from snapcore.errors import FailedPrecondition, InvalidArgument, from_os_error
-from snapcore.mount import Mount
+from snapcore.errors import FailedPrecondition, InvalidArgument, Unimplemented, from_os_error
+from snapcore.mount import MAX_LOWERS, IdMapping, Mount
 from snapcore.snapshots import (
     Checkpoint,
     DiskStore,
@@ -36,6 +36,7 @@ from snapcore.snapshots import (
     Usage,
     disk_usage,
     hookimpl,
+    id_mapping,
     make_root,
 )
 from snapcore_overlay.probe import Form, find_form
@@ -113,7 +114,10 @@ class OverlaySnapshotter:
     def mounts(self, key: str) -> Mounts:
         """See `SnapshotterSpec.mounts`: one bind or overlay mount."""
         stack = self._records.stack(key)
-        return self._mounts(stack.record.info.kind, stack.record.id, self._lowers(stack.parents))
+        mapping = id_mapping(stack.record.info.labels)
+        return self._mounts(
+            stack.record.info.kind, stack.record.id, self._lowers(stack.parents), mapping
+        )
 
     @hookimpl
     def prepare(self, key: str, parent: str, labels: Labels, checkpoint: Checkpoint) -> Mounts:
@@ -146,8 +150,18 @@ class OverlaySnapshotter:
     def commit(
         self, name: str, key: str, labels: Labels, parent: str, checkpoint: Checkpoint
     ) -> Info:
-        """See `SnapshotterSpec.commit`. Reads whether the layer's root was marked opaque."""
+        """See `SnapshotterSpec.commit`. Reads whether the layer's root was marked opaque.
+
+        Raises:
+            FailedPrecondition: ids are mapped below it, so that its own files have other ids.
+        """
         plan = self._records.check_commit(name, key, parent)
+        active = self._records.stat(key)
+        if active.parent and id_mapping(active.labels):
+            raise FailedPrecondition(
+                f"snapshot {key!r} was prepared with id maps: its own files carry mapped ids and"
+                " are no layer; prepare it without to commit it"
+            )
         try:
             self._mark_bottom(plan.id)
         except OSError as error:
@@ -182,14 +196,22 @@ class OverlaySnapshotter:
         return self._disk.close()
 
     def _create(self, kind: Kind, key: str, parent: str, labels: Labels) -> Mounts:
+        mapping = id_mapping(labels)
         with self._disk.creating(kind, key, parent, _storable(labels)) as draft:
             # Before anything is made: a snapshot that nobody can mount is of no use.
-            mounts = self._mounts(kind, draft.id, self._lowers(draft.parents))
+            if mapping and not self._form.remap_ids:
+                raise Unimplemented(
+                    f"snapshot {key!r}: ids cannot be mapped here (kernel, filesystem or user"
+                    " namespace); leave the id map labels out"
+                )
+            lowers = self._lowers(draft.parents)
+            self._check_layers(key, kind, draft.id, lowers)
+            mounts = self._mounts(kind, draft.id, lowers, mapping)
             upper = os.path.join(draft.directory, _UPPER)
             try:
                 make_root(upper)
                 if draft.parents:
-                    take_root_attributes(self._upper(draft.parents[0]), upper)
+                    take_root_attributes(self._upper(draft.parents[0]), upper, mapping)
                 if kind is Kind.ACTIVE:
                     make_work(os.path.join(draft.directory, _WORK))
             except OSError as error:
@@ -222,34 +244,43 @@ class OverlaySnapshotter:
             with suppress(FileNotFoundError):
                 os.unlink(marker)
 
-    def _mounts(self, kind: Kind, number: int, lowers: tuple[int, ...]) -> Mounts:
+    def _mounts(
+        self, kind: Kind, number: int, lowers: tuple[int, ...], mapping: IdMapping | None
+    ) -> Mounts:
+        mapped = mapping.options if mapping else ()
         if not lowers:
             access = "rw" if kind is Kind.ACTIVE else "ro"
-            return (Mount("bind", self._upper(number), options=("rbind", access)),)
+            return (Mount("bind", self._upper(number), options=("rbind", access, *mapped)),)
         if kind is Kind.VIEW and len(lowers) == 1:
-            return (Mount("bind", self._upper(lowers[0]), options=("rbind", "ro")),)
-        options = [*self._form.options]
-        if kind is Kind.ACTIVE:
-            options.append(f"workdir={self._disk.path(number, _WORK)}")
-            options.append(f"upperdir={self._upper(number)}")
-        else:
-            options.append("ro")
-        self._check_length(options, lowers)
-        options.append("lowerdir=" + ":".join(self._upper(lower) for lower in lowers))
-        return (Mount("overlay", "overlay", options=tuple(options)),)
+            return (Mount("bind", self._upper(lowers[0]), options=("rbind", "ro", *mapped)),)
+        lowerdir = "lowerdir=" + ":".join(self._upper(lower) for lower in lowers)
+        options = (*mapped, *self._own_options(kind, number), lowerdir)
+        return (Mount("overlay", "overlay", options=options),)
 
-    def _check_length(self, options: list[str], lowers: tuple[int, ...]) -> None:
-        """Refuse what no mounter can pass on, with lower directories written as short as can be.
+    def _own_options(self, kind: Kind, number: int) -> tuple[str, ...]:
+        if kind is not Kind.ACTIVE:
+            return (*self._form.options, "ro")
+        work = f"workdir={self._disk.path(number, _WORK)}"
+        return (*self._form.options, work, f"upperdir={self._upper(number)}")
 
-        Mounters that find the options too long change to the common directory of the lower
-        ones and name them relative to it.
+    def _check_layers(self, key: str, kind: Kind, number: int, lowers: tuple[int, ...]) -> None:
+        """Refuse what cannot be mounted.
+
+        Where lower directories cannot be named one by one, a page of options must hold them,
+        written relative to their common directory, as all mounters do.
         """
-        short = ":".join(f"{lower}/{_UPPER}" for lower in lowers)
-        length = len(os.fsencode(",".join([*options, f"lowerdir={short}"])))
-        if length > _MAX_OPTIONS:
+        if len(lowers) > MAX_LOWERS:
             raise FailedPrecondition(
-                f"{len(lowers)} layers take {length} bytes of overlay mount options, and mount(2)"
-                f" takes {_MAX_OPTIONS}; flatten the image or use another snapshotter"
+                f"snapshot {key!r} has {len(lowers)} layers, and overlayfs takes {MAX_LOWERS};"
+                " flatten the image or use another snapshotter"
+            )
+        short = "lowerdir=" + ":".join(f"{lower}/{_UPPER}" for lower in lowers)
+        length = len(os.fsencode(",".join([*self._own_options(kind, number), short])))
+        if length > _MAX_OPTIONS and not self._form.one_by_one:
+            raise FailedPrecondition(
+                f"snapshot {key!r} has {len(lowers)} layers, which take {length} bytes of mount"
+                f" options, and this kernel's mount takes {_MAX_OPTIONS}; flatten the image or"
+                " use another snapshotter"
             )
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from snapcore.errors import FailedPrecondition, InvalidArgument, SnapcoreError, from_os_error
 from snapcore.linux import filesystem_type
-from snapcore.mount import Mount, temporary_mount
+from snapcore.mount import IdMap, IdMapping, Mount, takes_lowers_one_by_one, temporary_mount
 from snapcore.oci.whiteout import WhiteoutStyle
 from snapcore.snapshots import Capability, Probe, existing_ancestor, trial_directory
 
@@ -40,11 +40,15 @@ class Form:
         style: how whiteouts and opaque marks are written.
         options: what every overlay mount carries, the user's own options last.
         rename_directory: whether directories of lower layers can be renamed.
+        remap_ids: whether lower layers can be shown with other ids.
+        one_by_one: whether lower layers can be named one by one, instead of in one page.
     """
 
     style: WhiteoutStyle
     options: tuple[str, ...]
     rename_directory: bool
+    remap_ids: bool = False
+    one_by_one: bool = False
 
 
 def find_form(root: str, mount_options: tuple[str, ...] = ()) -> Form:
@@ -111,6 +115,8 @@ def capabilities(form: Form) -> frozenset[Capability]:
         found.add(Capability.USERXATTR)
     if form.rename_directory:
         found.add(Capability.RENAME_DIR)
+    if form.remap_ids:
+        found.add(Capability.REMAP_IDS)
     return frozenset(found)
 
 
@@ -160,7 +166,8 @@ def _first_that_works(directory: str, mount_options: tuple[str, ...]) -> Form:
                 except SnapcoreError as error:
                     refusals.setdefault(style, str(error))
                 else:
-                    return Form(style, wanted, rename)
+                    remap = _can_remap(trial, wanted)
+                    return Form(style, wanted, rename, remap, takes_lowers_one_by_one())
     # The first refusal of each form; the others only follow from trying harder.
     raise FailedPrecondition(
         f"overlay does not work here: {refusals[WhiteoutStyle.OVERLAY]}; and with userxattr:"
@@ -214,6 +221,18 @@ def _try(trial: str, style: WhiteoutStyle, options: tuple[str, ...]) -> bool:
             return _can_rename(os.path.join(seen, "directory"))
     except OSError as error:
         raise from_os_error(error, f"overlay cannot {step}") from error
+
+
+def _can_remap(trial: str, options: tuple[str, ...]) -> bool:
+    """Try to show two lower layers with other ids."""
+    ids = IdMap(((0, 100_000, 65_536),))
+    lowers = ":".join(os.path.join(trial, name) for name in ("lower", "bottom"))
+    wanted = (*IdMapping(ids, ids).options, *options, "ro", f"lowerdir={lowers}")
+    try:
+        with temporary_mount((Mount("overlay", "overlay", options=wanted),), trial) as seen:
+            return os.stat(os.path.join(seen, "removed")).st_uid == 100_000
+    except SnapcoreError:
+        return False
 
 
 def _can_rename(path: str) -> bool:

@@ -7,6 +7,7 @@ import os
 import stat
 from typing import Final
 
+from snapcore.mount import IdMapping
 from snapcore.oci.whiteout import WhiteoutStyle
 
 _ABSENT: Final = frozenset({errno.ENODATA, errno.EOPNOTSUPP})
@@ -32,17 +33,22 @@ def make_work(path: str) -> None:
     os.chmod(path, _WORK_MODE)
 
 
-def take_root_attributes(parent: str, path: str) -> None:
+def take_root_attributes(parent: str, path: str, mapping: IdMapping | None = None) -> None:
     """Give a new root the owner, mode, xattrs and times of its parent's.
 
     In a merged tree the uppermost root directory's attributes show, so that without this a
-    child's root would differ from what its parent's layer says.
+    child's root would differ from what its parent's layer says. Overlayfs maps the ids of
+    lower directories only: where a mapping is asked for, the owner is mapped here.
 
     Raises:
+        InvalidArgument: the mapping does not hold the owner.
         OSError: one of them cannot be given.
     """
     status = os.stat(parent)
-    os.chown(path, status.st_uid, status.st_gid)
+    owner, group = status.st_uid, status.st_gid
+    if mapping:
+        owner, group = mapping.uids.outside(owner), mapping.gids.outside(group)
+    os.chown(path, owner, group)
     os.chmod(path, stat.S_IMODE(status.st_mode))
     for name in os.listxattr(parent):
         if not name.startswith(_NOT_TAKEN):

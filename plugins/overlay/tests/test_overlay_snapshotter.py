@@ -17,7 +17,7 @@ from snapcore.errors import FailedPrecondition, InvalidArgument
 from snapcore.mount import temporary_mount
 from snapcore.oci.whiteout import WhiteoutStyle
 from snapcore.snapshots import Mounts, no_checkpoint
-from snapcore_overlay import OverlaySnapshotter, Settings
+from snapcore_overlay import OverlaySnapshotter, Settings, find_form
 from snapcore_overlay import overlay as overlay_module
 
 pytestmark = pytest.mark.needs_root
@@ -126,9 +126,18 @@ def test_more_layers_than_options_can_name_are_refused(
     others = [option for option in mount.options if not option.startswith("lowerdir=")]
     monkeypatch.setattr(overlay_module, "_MAX_OPTIONS", len(",".join(["ro", *others[:3]])))
     before = _directories(tmp_path)
-    for method in (overlay.prepare, overlay.view):
-        with pytest.raises(FailedPrecondition, match=r"2 layers take \d+ bytes"):
+    _prepare(overlay, "one by one", "2")
+    overlay.remove("one by one", no_checkpoint)
+    overlay.cleanup(no_checkpoint)
+    form = replace(find_form(str(tmp_path)), one_by_one=False)
+    classic = OverlaySnapshotter(str(tmp_path / "root"), form=form)
+    for method in (classic.prepare, classic.view):
+        with pytest.raises(FailedPrecondition, match=r"'other' has 2 layers, which take \d+ bytes"):
             method("other", "2", {}, no_checkpoint)
+    classic.close()
+    monkeypatch.setattr(overlay_module, "MAX_LOWERS", 1)
+    with pytest.raises(FailedPrecondition, match="'other' has 2 layers, and overlayfs takes 1"):
+        _prepare(overlay, "other", "2")
     assert _directories(tmp_path) == before
 
 

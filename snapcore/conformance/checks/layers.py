@@ -6,7 +6,8 @@ import os
 import shutil
 import stat
 
-from snapcore.conformance.harness import Harness, checks, expect_equal, read, write
+from snapcore.conformance.harness import Harness, checks, expect, expect_equal, read, write
+from snapcore.errors import FailedPrecondition
 from snapcore.snapshots import Capability
 
 
@@ -215,6 +216,23 @@ def check_128_layers(harness: Harness) -> None:
         expect_equal(_files(root), wanted, "the view of 128 layers")
 
 
+def check_500_layers(harness: Harness) -> None:
+    """500 layers show as one; a backend that cannot says so in time, naming how many."""
+    s, parent = harness.snapshotter, ""
+    for number in range(500):
+        try:
+            s.prepare("key", parent)
+        except FailedPrecondition as error:
+            expect(number > 128 and str(number) in str(error), f"refused layer {number}: {error}")
+            return
+        write(s.target("key").directory, f"file{number}", b"%d" % number)
+        parent = f"layer {number}"
+        s.commit(parent, "key")
+    with harness.seen(parent) as root:
+        expect_equal(len(os.listdir(root)), 500, "files of 500 layers")
+        expect_equal((read(root, "file0"), read(root, "file499")), (b"0", b"499"), "two of them")
+
+
 def _files(root: str) -> dict[str, bytes]:
     return {name: read(root, name) for name in os.listdir(root)}
 
@@ -230,6 +248,7 @@ CHECKS = (
         check_rename_over,
         check_128_layers,
     ),
+    *checks(check_500_layers, needs=(Capability.REBASE,)),
     *checks(
         check_root_comes_from_the_parent,
         check_chown,

@@ -11,6 +11,7 @@ from snapcore.conformance.checks import (
     lifecycle,
     rebase,
     refusals,
+    remap,
     usage,
     views,
 )
@@ -25,5 +26,6 @@ ALL_CHECKS: Final[tuple[Check, ...]] = (
     *fidelity.CHECKS,
     *usage.CHECKS,
     *rebase.CHECKS,
+    *remap.CHECKS,
 )
 """Every check; names are unique and stable."""

@@ -1,0 +1,89 @@
+"""Overlay mounts through the mount API by descriptors, where lower directories come one by one.
+
+So 500 of them fit (OVL_MAX_STACK), however long their names are, where mount(2) takes one page
+of options. Kernels before Linux 6.8 do not know `lowerdir+`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from snapcore.linux import (
+    MountAttr,
+    fsconfig_create,
+    fsconfig_flag,
+    fsconfig_string,
+    fsmount,
+    fsopen,
+    move_mount,
+)
+
+MAX_LOWERS: Final = 500
+"""Most lower directories that the kernel takes (fs/overlayfs/params.h)."""
+_LOWER: Final = re.compile(r"(?:[^:\\]|\\.)+", re.DOTALL)
+_ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
+
+
+def split_lowers(value: str) -> tuple[str, ...]:
+    """Return the directories that a `lowerdir=` names, without its backslashes."""
+    return tuple(_ESCAPED.sub(r"\1", each) for each in _LOWER.findall(value))
+
+
+def join_lowers(lowers: Sequence[str]) -> str:
+    """Return what `split_lowers` splits."""
+    return ":".join(re.sub(r"([\\:])", r"\\\1", lower) for lower in lowers)
+
+
+def takes_lowers_one_by_one() -> bool:
+    """Tell whether this kernel lets this process name lower directories one by one."""
+    try:
+        context = fsopen("overlay")
+    except OSError:
+        return False
+    try:
+        fsconfig_string(context, "lowerdir+", "/")
+    except OSError:
+        return False
+    finally:
+        os.close(context)
+    return True
+
+
+def mount_overlay(
+    lowers: Sequence[str], options: Sequence[str], attributes: MountAttr, target: str
+) -> None:
+    """Mount an overlay at a path.
+
+    Args:
+        lowers: the lower directories, the nearest first.
+        options: all other options of the filesystem.
+        attributes: of the mount.
+        target: where.
+
+    Raises:
+        OSError: the kernel refused, or lacks the calls.
+    """
+    context = fsopen("overlay")
+    try:
+        fsconfig_string(context, "source", "overlay")
+        for lower in lowers:
+            fsconfig_string(context, "lowerdir+", lower)
+        for option in options:
+            name, equals, value = option.partition("=")
+            if equals:
+                fsconfig_string(context, name, value)
+            else:
+                fsconfig_flag(context, name)
+        if attributes & MountAttr.RDONLY:
+            fsconfig_flag(context, "ro")
+        fsconfig_create(context)
+        mounted = fsmount(context, attributes)
+    finally:
+        os.close(context)
+    try:
+        move_mount(mounted, target)
+    finally:
+        os.close(mounted)
