@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from benchmarks.filesystem import run
+from benchmarks.programs import run
 from benchmarks.watch import Watch
 
 IMAGE: Final = "bench.example/image"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.programs import run
 from snapcore.mount import mounts_below
 
 
@@ -36,23 +35,3 @@ def fresh_ext4(work: Path, gigabytes: int) -> Iterator[Path]:
         for entry in mounts_below(str(target)):
             run("umount", entry.target)
         image.unlink(missing_ok=True)
-
-
-def run(*command: str, stdin: int | None = None) -> str:
-    """Run a program and return what it prints.
-
-    Raises:
-        SystemExit: it fails; with what it said.
-    """
-    search = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL if stdin is None else stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PATH": search},
-    )
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(command)} failed: {done.stderr.strip()[-2000:]}")
-    return done.stdout

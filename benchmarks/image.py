@@ -1,127 +1,108 @@
-"""A large real image made of this machine's own `/usr`."""
+"""The image that is unpacked: an OCI layout with one image, and what is known of it."""
 
 from __future__ import annotations
 
-import os
-import stat
-import tarfile
-import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from support.layout import Layer, LayoutBuilder
+import msgspec
 
 TAG: Final = "latest"
-LAYERS: Final = 5
-MAX_BYTES: Final = 2_000_000_000
-MIN_BYTES: Final = 400_000_000
-MIN_ENTRIES: Final = 50_000
+_FACTS: Final = "facts.json"
+_REF_NAME: Final = "org.opencontainers.image.ref.name"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """One file of the machine: path below `/` and bytes of content."""
+class LayerFacts:
+    """One layer.
 
-    path: str
-    size: int
+    Attributes:
+        name: of the step that made it; "" in an image of somebody else's.
+        digest: of the blob.
+        diff_id: digest of the tar in it.
+        compressed: bytes of the blob.
+        size: bytes of the tar in it; 0 if not known.
+        entries: of the tar; 0 if not known.
+    """
+
+    name: str
+    digest: str
+    diff_id: str
+    compressed: int
+    size: int = 0
+    entries: int = 0
 
 
-def image_layout(directory: Path) -> Path:
-    """Return an OCI layout with the image tagged `latest`, building it if it is not there.
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An OCI layout with one image tagged `latest`.
+
+    Attributes:
+        name: of the recipe, or of the layout's directory.
+        layout: the directory.
+        manifest: digest of the image's manifest.
+        layers: the lowest first.
+    """
+
+    name: str
+    layout: str
+    manifest: str
+    layers: tuple[LayerFacts, ...]
+
+    def blob(self, digest: str) -> Path:
+        """Return where a blob lies."""
+        return Path(self.layout, "blobs", *digest.split(":"))
+
+    @property
+    def summary(self) -> str:
+        """Return one line about it."""
+        compressed = sum(layer.compressed for layer in self.layers)
+        text = f"{self.name}: {len(self.layers)} layers, {compressed / 1e6:.0f} MB compressed"
+        if all(layer.size for layer in self.layers):
+            size = sum(layer.size for layer in self.layers)
+            entries = sum(layer.entries for layer in self.layers)
+            text += f", {size / 1e6:.0f} MB of tar, {entries:,} entries"
+        return text
+
+
+def save_facts(image: Image) -> None:
+    """Keep what is known of an image beside its layout."""
+    facts = msgspec.json.format(msgspec.json.encode(image), indent=2)
+    (Path(image.layout).parent / _FACTS).write_bytes(facts)
+
+
+def open_image(layout: Path) -> Image:
+    """Return the image of a layout directory: ours with its facts, or anybody's tagged `latest`.
 
     Raises:
-        SystemExit: this machine's `/usr` is smaller than the image must be.
+        SystemExit: there is none.
     """
-    if not (directory / "done").exists():
-        builder = LayoutBuilder(directory)
-        files = choose(list(walk("/usr")))
-        layers = [_layer(builder, part) for part in split(files, LAYERS)]
-        layers.append(_deletions(builder, files))
-        builder.add_image(TAG, layers)
-        (directory / "done").touch()
-    return directory
+    facts = layout.parent / _FACTS
+    if facts.exists():
+        return replace(msgspec.json.decode(facts.read_bytes(), type=Image), layout=str(layout))
+    digest = _tagged(layout)
+    manifest = _document(layout, digest)
+    config = _document(layout, manifest["config"]["digest"])
+    layers = (
+        LayerFacts("", str(layer["digest"]), str(diff_id), int(layer["size"]))
+        for layer, diff_id in zip(manifest["layers"], config["rootfs"]["diff_ids"], strict=True)
+    )
+    return Image(layout.resolve().name, str(layout), digest, tuple(layers))
 
 
-def walk(top: str) -> Iterator[Found]:
-    """Yield what lies below `top` on the same filesystem, sorted; sockets left out."""
-    device = os.lstat(top).st_dev
-    for directory, names, files in os.walk(top):
-        names.sort()
-        for name in sorted([*names, *files]):
-            path = os.path.join(directory, name)
-            status = os.lstat(path)
-            if status.st_dev == device and not stat.S_ISSOCK(status.st_mode):
-                regular = stat.S_ISREG(status.st_mode)
-                yield Found(path.lstrip("/"), status.st_size if regular else 0)
+def _document(layout: Path, digest: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(
+        (layout / "blobs" / digest.replace(":", "/")).read_bytes()
+    )
+    return document
 
 
-def choose(files: Sequence[Found]) -> list[Found]:
-    """Leave out the largest files until the rest fits: many files, like a real image.
-
-    Raises:
-        SystemExit: too little is left.
-    """
-    total, kept = 0, set()
-    for found in sorted(files, key=lambda f: (f.size, f.path)):
-        total += found.size
-        if total > MAX_BYTES:
-            break
-        kept.add(found.path)
-    chosen = [found for found in files if found.path in kept]
-    if len(chosen) < MIN_ENTRIES or sum(f.size for f in chosen) < MIN_BYTES:
-        raise SystemExit("/usr is too small here for a fair image; give one with --layout DIR")
-    return chosen
-
-
-def split(files: Sequence[Found], parts: int) -> list[list[Found]]:
-    """Cut a list into consecutive parts of about as many bytes each."""
-    share = sum(found.size for found in files) / parts
-    result: list[list[Found]] = [[] for _ in range(parts)]
-    seen = 0
-    for found in files:
-        result[min(int(seen / share), parts - 1)].append(found)
-        seen += found.size
-    return result
-
-
-def _layer(builder: LayoutBuilder, files: Sequence[Found]) -> Layer:
-    with tempfile.TemporaryFile(dir=builder.directory) as plain:
-        with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            written: set[str] = set()
-            for found in files:
-                _add_parents(archive, found.path, written)
-                _add(archive, found.path, written)
-        plain.seek(0)
-        return builder.add_layer_stream(plain, "gzip")
-
-
-def _deletions(builder: LayoutBuilder, files: Sequence[Found]) -> Layer:
-    """Delete every thousandth file again, so that whiteouts are part of the measure.
-
-    The directories above are entries too, as builders write them: for implied ones containerd
-    makes up a time, and then no two trees are equal.
-    """
-    with tempfile.TemporaryFile(dir=builder.directory) as plain:
-        with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            written: set[str] = set()
-            for found in [found for found in files if found.size][::1000]:
-                _add_parents(archive, found.path, written)
-                directory, name = os.path.split(found.path)
-                archive.addfile(tarfile.TarInfo(f"{directory}/.wh.{name}"))
-        plain.seek(0)
-        return builder.add_layer_stream(plain, "gzip")
-
-
-def _add_parents(archive: tarfile.TarFile, path: str, written: set[str]) -> None:
-    parent = os.path.dirname(path)
-    if parent and parent not in written:
-        _add_parents(archive, parent, written)
-        _add(archive, parent, written)
-
-
-def _add(archive: tarfile.TarFile, path: str, written: set[str]) -> None:
-    if path not in written:
-        written.add(path)
-        archive.add(f"/{path}", arcname=path, recursive=False)
+def _tagged(layout: Path) -> str:
+    index = layout / "index.json"
+    entries = json.loads(index.read_bytes())["manifests"] if index.exists() else ()
+    for entry in entries:
+        if entry.get("annotations", {}).get(_REF_NAME) == TAG:
+            return str(entry["digest"])
+    raise SystemExit(f"{layout} is no OCI layout with an image tagged {TAG!r}")
