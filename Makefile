@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long lint demo bench clean
+.PHONY: help setup test test-long lint demo bench bench-quick clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -27,6 +27,9 @@ demo: setup ## a real image through every backend this host can do
 
 bench: setup ## unpacking beside Debian's containerd (root)
 	@$(VENV) -m benchmarks.unpack
+
+bench-quick: setup ## the same with a tenth of the image, two rounds
+	@$(VENV) -m benchmarks.unpack --image quick --rounds 2 --disk 4
 
 clean: ## remove .venv, caches and built test images
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -95,11 +95,18 @@ def _member(place: Path, path: str, status: os.stat_result) -> tarfile.TarInfo:
             tarfile.CHRTYPE if character else tarfile.FIFOTYPE if fifo else tarfile.BLKTYPE
         )
         member.devmajor, member.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)
-    for key in os.listxattr(place, follow_symlinks=False):
-        if key.startswith(_KEPT):
-            value = os.getxattr(place, key, follow_symlinks=False)
-            member.pax_headers[f"SCHILY.xattr.{key}"] = value.decode("utf-8", "surrogateescape")
+    member.pax_headers = _xattr_records(place)
     return member
+
+
+def _xattr_records(place: Path) -> dict[str, str]:
+    return {
+        f"SCHILY.xattr.{key}": os.getxattr(place, key, follow_symlinks=False).decode(
+            "utf-8", "surrogateescape"
+        )
+        for key in os.listxattr(place, follow_symlinks=False)
+        if key.startswith(_KEPT)
+    }
 
 
 def _is_opaque(directory: Path) -> bool:

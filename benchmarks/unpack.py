@@ -1,6 +1,6 @@
 """Unpack one large image with containerd's overlayfs and with snapcore, and compare.
 
-    python -m benchmarks.unpack [--rounds N] [--layout DIR] [--format table|json]
+    python -m benchmarks.unpack [--rounds N] [--image full|quick] [--format table|json]
 
 Both sides have the image in their content store already; the clock runs over the unpacking
 alone. Every round gets a fresh ext4 with the input on it, synced before the clock starts, and
@@ -22,9 +22,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from benchmarks.build import RECIPES, cache_directory, recipe_image
 from benchmarks.contestants import Contestant, Session, contestants
 from benchmarks.filesystem import fresh_ext4
-from benchmarks.image import TAG, image_layout
+from benchmarks.image import open_image
+from benchmarks.programs import say
 from benchmarks.tree import Tree, tree
 from benchmarks.watch import peak_memory
 
@@ -57,14 +59,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise SystemExit("this benchmark mounts filesystems: run it as root")
     # Ended from outside, the rounds still unmount and stop what they started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    layout = options.layout or image_layout(WORK / "layout")
-    manifest = _manifest_digest(layout)
+    if options.layout:
+        image = open_image(options.layout)
+    else:
+        image = recipe_image(RECIPES[options.image], options.cache)
+    layout, manifest = Path(image.layout), image.manifest
+    say(image.summary)
     sides = [side for side in contestants() if side.name in options.only.split(",")]
     runs: list[Run] = []
     for number in range(options.rounds):
         for side in sides:
             runs.append(measure(side, layout, manifest, options.disk, look=number == 0))
-            _say(f"round {number + 1}: {side.name} {runs[-1].seconds:.2f} s")
+            say(f"round {number + 1}: {side.name} {runs[-1].seconds:.2f} s")
     _show(runs, {side.name: side.version for side in sides}, options.format)
     digests = {run.tree.digest for run in runs if run.tree}
     return 0 if len(digests) == 1 else 1
@@ -116,14 +122,6 @@ def _look(session: Session, place: Path) -> Tree:
         return tree(str(target))
 
 
-def _manifest_digest(layout: Path) -> str:
-    index = json.loads((layout / "index.json").read_bytes())
-    for entry in index["manifests"]:
-        if entry.get("annotations", {}).get("org.opencontainers.image.ref.name") == TAG:
-            return str(entry["digest"])
-    raise SystemExit(f"{layout} has no image tagged {TAG!r}")
-
-
 def _show(runs: Sequence[Run], versions: dict[str, str], form: str) -> None:
     if form == "json":
         print(json.dumps({"versions": versions, "runs": [asdict(run) for run in runs]}, indent=2))
@@ -143,14 +141,12 @@ def _show(runs: Sequence[Run], versions: dict[str, str], form: str) -> None:
         )
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.unpack", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="of each side (3)")
     parser.add_argument("--layout", type=Path, help="OCI layout directory, image tagged latest")
+    parser.add_argument("--image", choices=tuple(RECIPES), default="full", help="to build (full)")
+    parser.add_argument("--cache", type=Path, default=cache_directory(), help="of built images")
     parser.add_argument("--disk", type=int, default=12, help="GiB of the fresh filesystem (12)")
     parser.add_argument("--only", default="containerd,snapcore", help="sides, comma-separated")
     parser.add_argument("--format", choices=("table", "json"), default="table")

@@ -56,6 +56,7 @@ TOOLS = (
     Tool("mkfs.btrfs", "btrfs-progs", "tests of reflink copies"),
     Tool("strace", "strace", "tests that watch system calls"),
     Tool("containerd", "containerd", "the benchmark's other side", "containerd"),
+    Tool("npm", "npm", "building the benchmark's image"),
     Tool("unpigz", "pigz", "the benchmark's other side inflates with it"),
 )
 
