@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from snapcore.node import Node as Node
     from snapcore.node import PullOptions as PullOptions
     from snapcore.node import PullResult as PullResult
+    from snapcore.node import PushOptions as PushOptions
     from snapcore.node import UnpackChoice as UnpackChoice
     from snapcore.node import open_node as open_node
 
@@ -28,6 +29,7 @@ _HOMES = {
     "NodeConfig": "config",
     "PullOptions": "node",
     "PullResult": "node",
+    "PushOptions": "node",
     "UnpackChoice": "node",
     "open_node": "node",
 }

@@ -10,6 +10,7 @@ from snapcore.cli.lazy import Lazy, LazyVerbs
 
 MEMBERS: Final = {
     "pull": Lazy("pull", "pull", "Pull an image from a registry and unpack it."),
+    "push": Lazy("push", "push", "Push an image to a registry."),
     "images": Lazy("images", "images", "Work with the images of this node."),
     "snapshots": Lazy("snapshots", "snapshots", "Work with the snapshots of a snapshotter."),
     "content": Lazy("content", "content", "Work with the blobs of the content store."),

@@ -53,7 +53,7 @@ def pull(
     session = Session.of(context)
     wanted = Wanted.of(context)
     choice = wanted.choice(unpack=not no_unpack)
-    credentials = _credentials(creds, creds_stdin)
+    credentials = read_credentials(creds, creds_stdin)
     options = PullOptions(
         choice=choice,
         policy=cast("Policy", policy),
@@ -73,7 +73,12 @@ def pull(
     write_results(session, results, quiet=wanted.quiet)
 
 
-def _credentials(given: str | None, from_stdin: bool) -> tuple[str, str] | None:
+def read_credentials(given: str | None, from_stdin: bool) -> tuple[str, str] | None:
+    """Return user and password from `--creds` or `--creds-stdin`, None if neither was given.
+
+    Raises:
+        InvalidArgument: both were, or they are malformed.
+    """
     if given is not None and from_stdin:
         raise InvalidArgument("give either --creds or --creds-stdin, not both")
     text = sys.stdin.readline().rstrip("\r\n") if from_stdin else given

@@ -3,11 +3,12 @@
 from snapcore.node.images import Images as Images
 from snapcore.node.images import LocatedManifest as LocatedManifest
 from snapcore.node.node import Node as Node
-from snapcore.node.node import open_node as open_node
+from snapcore.node.opening import open_node as open_node
 from snapcore.node.selection import Snapshotters as Snapshotters
 from snapcore.node.values import ImageCheck as ImageCheck
 from snapcore.node.values import ImageInspection as ImageInspection
 from snapcore.node.values import Policy as Policy
 from snapcore.node.values import PullOptions as PullOptions
 from snapcore.node.values import PullResult as PullResult
+from snapcore.node.values import PushOptions as PushOptions
 from snapcore.node.values import UnpackChoice as UnpackChoice

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -29,10 +29,11 @@ from snapcore.node.connection import registry_client
 from snapcore.node.images import Images
 from snapcore.node.mounting import Mounter, MountRequest, mounted
 from snapcore.node.outgoing import export_images
+from snapcore.node.pushing import push_image
 from snapcore.node.selection import Snapshotters
 from snapcore.node.tally import DiskTally
 from snapcore.node.transfer import find_images
-from snapcore.node.values import PullOptions, PullResult, UnpackChoice
+from snapcore.node.values import PullOptions, PullResult, PushOptions, UnpackChoice
 from snapcore.oci import Descriptor, Platform, Reference
 from snapcore.registry import ArchiveKind, Outgoing
 from snapcore.snapshots import HookTrace, Probe, Snapshotter
@@ -298,6 +299,50 @@ class Node:
                 self.content, images, target, ArchiveKind(kind), wanted, force, events
             )
 
+    async def push(
+        self,
+        reference: str,
+        destination: str = "",
+        options: PushOptions | None = None,
+        *,
+        events: Events = no_events,
+    ) -> Outgoing:
+        """Push an image of this node to a registry.
+
+        What the registry has is not sent again, and what another of its repositories has is
+        taken from there. The tag comes last, once all that it needs is there.
+
+        Args:
+            reference: the image.
+            destination: what it shall be called; `reference` for "".
+            options: see `PushOptions`.
+            events: told what happens, partly from worker threads.
+
+        Raises:
+            InvalidArgument: a malformed reference or platform.
+            NotFound: no such image, a blob is missing, or nothing fits the platform.
+            PermissionDenied: the registry wants other credentials.
+            Unavailable: the registry cannot be reached, is overloaded, or takes no pushes.
+            DigestMismatch: the registry has something else after all.
+        """
+        options = options or PushOptions()
+        name = Reference.parse(destination or reference)
+        platform = None if options.all_platforms else _platform(options.platform)
+        image = self.images.get(reference)
+        connection = PullOptions(
+            plain_http=options.plain_http,
+            skip_verify=options.skip_verify,
+            credentials=options.credentials,
+        )
+        client = registry_client(
+            self.content, self.config.registry, name.host, connection, self._environment
+        )
+        with single_error():
+            try:
+                return await push_image(client, self.content, image, name, platform, events)
+            finally:
+                client.close()
+
     def mount(
         self,
         reference: str,
@@ -427,38 +472,6 @@ class Node:
         manifests = await acquisition.run(target, extent, snapshotters, options)
         await trio.to_thread.run_sync(self.images.put, name, target)
         return PullResult(name, target, manifests, tally.peak)
-
-
-@asynccontextmanager
-async def open_node(
-    config: NodeConfig | None = None,
-    *,
-    root: str = "",
-    environment: Mapping[str, str] | None = None,
-) -> AsyncIterator[Node]:
-    """Open a node for the duration of an `async with` block.
-
-    Args:
-        config: the whole configuration; or
-        root: only a root, with defaults for everything else.
-        environment: see `Node.open`.
-
-    Yields:
-        The node.
-
-    Raises:
-        InvalidArgument: both or neither are given.
-        SnapcoreError: as `Node.open`.
-    """
-    if (config is None) == (not root):
-        raise InvalidArgument("open_node takes either a config or a root")
-    chosen = config or NodeConfig.at(root)
-    node = await trio.to_thread.run_sync(lambda: Node.open(chosen, environment=environment))
-    try:
-        yield node
-    finally:
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(node.close)
 
 
 def _platform(text: str) -> Platform:

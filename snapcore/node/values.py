@@ -56,6 +56,25 @@ class PullOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class PushOptions:
+    """How an image is pushed.
+
+    Attributes:
+        platform: of an image for several, `os/arch[/variant]`; "" for this host's.
+        all_platforms: all of the image instead.
+        plain_http: speak to this registry without TLS.
+        skip_verify: do not check its certificate.
+        credentials: user and password; None to use the configured ones.
+    """
+
+    platform: str = ""
+    all_platforms: bool = False
+    plain_http: bool = False
+    skip_verify: bool = False
+    credentials: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PullResult:
     """What a pull, import or unpack did.
 

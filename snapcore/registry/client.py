@@ -11,7 +11,7 @@ from typing import Final
 import trio
 
 from snapcore.content import ContentInfo, ContentStore
-from snapcore.errors import RefusedInput
+from snapcore.errors import InvalidArgument, RefusedInput
 from snapcore.oci import Descriptor, Reference
 from snapcore.oci.manifest import MAX_DOCUMENT_BYTES
 from snapcore.registry.auth import Authorizer
@@ -21,10 +21,13 @@ from snapcore.registry.fetch import Fetcher
 from snapcore.registry.hosts import Capability, DefaultHosts, HostConfig, HostsResolver
 from snapcore.registry.interrupt import run_blocking
 from snapcore.registry.mirrors import Mirrors
+from snapcore.registry.outgoing import Outgoing
+from snapcore.registry.push import Pusher, PushListener
 from snapcore.registry.resolve import find
 from snapcore.registry.retry import RetryPolicy
 from snapcore.registry.source import Source
 from snapcore.registry.transport import Transport
+from snapcore.registry.upload import CHUNK_BYTES, Target
 
 REQUESTS_PER_HOST: Final = 4
 
@@ -114,6 +117,35 @@ class RegistryClient:
         what = f"{str(descriptor.digest)!r} of {f'{reference.host}/{reference.repository}'!r}"
         return await mirrors.first((Capability.PULL,), what, ask)
 
+    async def push(
+        self,
+        image: Outgoing,
+        destination: Reference,
+        listener: PushListener,
+        chunk: int = CHUNK_BYTES,
+    ) -> None:
+        """Push an image of the store; see `Pusher.push`.
+
+        Args:
+            image: the image.
+            destination: what it shall be called there.
+            listener: told of each blob.
+            chunk: most bytes of one request.
+
+        Raises:
+            InvalidArgument: `destination` has a digest that is not the image's.
+            FailedPrecondition: no host of the registry is trusted with pushes.
+        """
+        if destination.digest not in (None, image.root.digest):
+            raise InvalidArgument(
+                f"{str(destination)!r} cannot name an image whose digest is {image.root.digest}"
+            )
+        source = await run_blocking(partial(self.source, destination, Capability.PUSH))
+        target = Target(source, self._transport)
+        limiter = self._limiter(source.host)
+        pusher = Pusher(self._store, target, self._policy, limiter, listener, chunk)
+        await pusher.push(image, destination.tag)
+
     def close(self) -> None:
         """Close idle connections."""
         self._transport.close()
@@ -148,9 +180,12 @@ class RegistryClient:
         return Source(host, reference.repository, self._authorizer)
 
     def _fetcher(self, host: HostConfig, reference: Reference, last: bool) -> Fetcher:
-        limiter = self._limiters.setdefault(
-            host.endpoint, trio.CapacityLimiter(self._requests_per_host)
-        )
+        limiter = self._limiter(host)
         # Patience is for the last host: before it, the next one is the better try.
         policy = self._policy if last else replace(self._policy, attempts=1)
         return Fetcher(self._store, self._source(host, reference), policy, limiter)
+
+    def _limiter(self, host: HostConfig) -> trio.CapacityLimiter:
+        return self._limiters.setdefault(
+            host.endpoint, trio.CapacityLimiter(self._requests_per_host)
+        )

@@ -70,6 +70,11 @@ class Guarded(HTTPConnection):
             return connected
         raise failure
 
+    def send(self, data: object) -> None:
+        """Send bytes, where a cancel can reach us."""
+        register_socket(self.sock)
+        super().send(data)  # type: ignore[arg-type]  # typeshed's union, which is private
+
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3's own
         """Read a response's head, where a cancel can reach us."""
         register_socket(self.sock)

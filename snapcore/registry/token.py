@@ -79,7 +79,7 @@ class TokenRequest:
         Args:
             challenge: the registry's, scheme Bearer.
             host: the registry.
-            scope: what we need, asked for besides what the challenge names.
+            scope: what we need besides what the challenge names; several are parted by spaces.
             reach: the networks that the challenger may send us to.
 
         Raises:
@@ -93,7 +93,7 @@ class TokenRequest:
                 f"registry {host.name!r} names a token server without TLS"
                 f" ({shown(realm)!r}): credentials are not sent there"
             )
-        wanted = {scope, *challenge.parameters.get("scope", "").split()} - {""}
+        wanted = {*scope.split(), *challenge.parameters.get("scope", "").split()} - {""}
         service = challenge.parameters.get("service", "")
         base = Request.to_host(host, "GET", host.api_url, {}).to_other(realm, reach)
         return cls(realm, service, tuple(sorted(wanted)), base)

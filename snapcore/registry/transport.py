@@ -9,6 +9,7 @@ right to go (see `snapcore.registry.network`).
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -64,11 +65,11 @@ class Request:
     """One request.
 
     Attributes:
-        method: `GET`, `HEAD` or `POST`.
+        method: such as `GET`.
         url: absolute, http or https.
         headers: sent to every hop.
         authorization: the Authorization header, sent only to the origin of `url`; "" for none.
-        body: for POST.
+        body: for POST, PUT and PATCH.
         tls: trust settings; other origins than that of `url` get `Tls.for_others`.
         own_headers: as the operator configured them, sent only to the origin of `url`.
         connect_timeout: seconds to wait for a connection, None for the transport's.
@@ -191,13 +192,18 @@ class Transport:
             raise refused(host, [f"a {spelled_network(host).value} address"])
         with self._lock:
             manager = self._pools.manager(proxy, request.tls, request.reach)
+        body = io.BytesIO(request.body) if request.body else None
+        headers = _headers(request)
+        if body is not None:
+            # Sent piece by piece, so that the timeout counts for each and not for the whole.
+            headers["Content-Length"] = str(len(request.body))
         timeouts = self._timeouts
         try:
             raw = manager.urlopen(
                 request.method,
                 request.url,
-                body=request.body or None,
-                headers=_headers(request),
+                body=body,
+                headers=headers,
                 redirect=False,
                 retries=False,
                 preload_content=False,

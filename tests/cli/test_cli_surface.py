@@ -16,6 +16,7 @@ from snapcore.config import KEYS
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 VERBS = {
     "pull",
+    "push",
     *(
         f"images {verb}"
         for verb in (
