@@ -19,6 +19,7 @@ from snapcore.snapshots.hookspecs import WrapperFactory as WrapperFactory
 from snapcore.snapshots.hookspecs import hookimpl as hookimpl
 from snapcore.snapshots.hookspecs import no_checkpoint as no_checkpoint
 from snapcore.snapshots.manager import WrapperChoice as WrapperChoice
+from snapcore.snapshots.manager import apply_with_plugin as apply_with_plugin
 from snapcore.snapshots.manager import open_snapshotter as open_snapshotter
 from snapcore.snapshots.manager import probe_snapshotter as probe_snapshotter
 from snapcore.snapshots.manager import snapshotter_options as snapshotter_options

@@ -34,7 +34,14 @@ from snapcore.snapshots.hookspecs import (
 )
 from snapcore.snapshots.options import check_options
 from snapcore.snapshots.snapshotter import Snapshotter
-from snapcore.snapshots.types import CONTRACT_VERSION, Option, Options, Probe
+from snapcore.snapshots.types import (
+    CONTRACT_VERSION,
+    ApplyResult,
+    Capability,
+    Option,
+    Options,
+    Probe,
+)
 from snapcore.snapshots.wrappers import ErrorMapping, Timing, Trace, add_tracing, mapped_errors
 
 NO_OPTIONS: Final[Mapping[str, object]] = MappingProxyType({})
@@ -83,6 +90,8 @@ def open_snapshotter(
         probe = module.probe(root, checked)
     if not probe.usable:
         raise FailedPrecondition(f"snapshotter {name!r} cannot work at {root!r}: {probe.reason}")
+    if Capability.OWN_APPLY in probe.capabilities and not module.applies:
+        raise ContractError(f"{module.who} claims own_apply and does not implement snapcore_apply")
     loaded = [_load_wrapper(choice, blocked) for choice in wrappers]
     backend = module.open(root, checked, probe)
     try:
@@ -90,7 +99,7 @@ def open_snapshotter(
     except BaseException:
         _close_quietly(backend)
         raise
-    return Snapshotter(name, root, probe, relay, timing)
+    return Snapshotter(name, root, probe, checked, relay, timing)
 
 
 def probe_snapshotter(
@@ -117,6 +126,22 @@ def snapshotter_options(name: str, *, blocked: Collection[str] = ()) -> Mapping[
         NotFound, FailedPrecondition, ContractError: as `open_snapshotter`.
     """
     return _Module(name, blocked).schema
+
+
+def apply_with_plugin(name: str, target: str, stream_fd: int, options: Options) -> ApplyResult:
+    """Have a plugin apply a layer by itself, in this process (capability `own_apply`).
+
+    Args:
+        name: of its entry point.
+        target: directory to write into.
+        stream_fd: the layer's uncompressed tar, open for reading.
+        options: checked already, as `Snapshotter.options` has them.
+
+    Raises:
+        NotFound, FailedPrecondition, ContractError: as `open_snapshotter`.
+        SnapcoreError: whatever applying raises.
+    """
+    return _Module(name, ()).apply(target, stream_fd, options)
 
 
 class _Module:
@@ -161,6 +186,19 @@ class _Module:
         if backend is None:
             raise ContractError(f"{self.who}: snapcore_open returned None")
         return backend
+
+    @property
+    def applies(self) -> bool:
+        return bool(self._caller("snapcore_apply").get_hookimpls())
+
+    def apply(self, target: str, stream_fd: int, options: Options) -> ApplyResult:
+        with mapped_errors(self.who, "snapcore_apply"):
+            result: object = self._hooks.snapcore_apply(
+                target=target, stream_fd=stream_fd, options=options
+            )
+        if not isinstance(result, ApplyResult):
+            raise ContractError(f"{self.who}: snapcore_apply returned {result!r}")
+        return result
 
     def _caller(self, hook: str) -> pluggy.HookCaller:
         return cast(pluggy.HookCaller, getattr(self.manager.hook, hook))

@@ -25,6 +25,7 @@ from snapcore.snapshots.types import (
     Labels,
     LayerTarget,
     Mounts,
+    Options,
     Page,
     Probe,
     Reclaimed,
@@ -48,16 +49,34 @@ class Snapshotter:
         name: name of the plugin.
         root: its state root.
         probe: what it said of itself on this host.
+        options: what it was opened with, defaults filled in.
     """
 
-    __slots__ = ("_guard", "_hooks", "_lost", "_open", "_timing", "name", "probe", "root")
+    __slots__ = (
+        "_guard",
+        "_hooks",
+        "_lost",
+        "_open",
+        "_timing",
+        "name",
+        "options",
+        "probe",
+        "root",
+    )
 
     def __init__(
-        self, name: str, root: str, probe: Probe, hooks: SnapshotterSpec, timing: Timing
+        self,
+        name: str,
+        root: str,
+        probe: Probe,
+        options: Options,
+        hooks: SnapshotterSpec,
+        timing: Timing,
     ) -> None:
         self.name: Final = name
         self.root: Final = root
         self.probe: Final = probe
+        self.options: Final = options
         self._hooks = hooks
         self._timing = timing
         self._guard = threading.Lock()

@@ -13,12 +13,26 @@ import trio
 
 from snapcore.archive import ApplyPolicy, Destination, Expected, LayerResult, Limits
 from snapcore.errors import SnapcoreError, from_os_error
+from snapcore.snapshots import Options
 from snapcore.unpack import protocol
 from snapcore.unpack.pool import Running, WorkerPool
 
 _PIPE_BYTES: Final = 1 << 20
 Applied: TypeAlias = LayerResult | SnapcoreError | None
 """What became of one of several destinations."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnApply:
+    """A snapshotter that applies layers by itself.
+
+    Attributes:
+        plugin: its name.
+        options: what it was opened with.
+    """
+
+    plugin: str
+    options: Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +45,7 @@ class LayerJob:
         expected: what it must turn out to be.
         limits: its budgets.
         policy: what happens to owners and devices.
+        own: the plugin that applies it by itself; None for core's applier.
     """
 
     blob: int
@@ -38,6 +53,7 @@ class LayerJob:
     expected: Expected
     limits: Limits
     policy: ApplyPolicy
+    own: OwnApply | None = None
 
 
 async def apply_layer(
@@ -178,7 +194,14 @@ async def _outcomes(
     return tuple(results)
 
 
-def _sink(job: LayerJob, passes: int) -> protocol.Sink:
+def _sink(job: LayerJob, passes: int) -> protocol.Sink | protocol.Own:
+    if job.own is not None:
+        return protocol.Own(
+            digest=str(job.expected.digest),
+            plugin=job.own.plugin,
+            options=dict(job.own.options),
+            limits=job.limits,
+        )
     return protocol.Sink(
         digest=str(job.expected.digest),
         style=job.destination.style.value,
@@ -190,7 +213,7 @@ def _sink(job: LayerJob, passes: int) -> protocol.Sink:
 
 
 def _sink_descriptors(job: LayerJob, pipes: Sequence[_Pipe]) -> tuple[int, ...]:
-    lower = () if job.destination.lower is None else (job.destination.lower,)
+    lower = (job.destination.lower,) if job.own is None and job.destination.lower else ()
     return (job.destination.directory, *(pipe.reading for pipe in pipes), *lower)
 
 

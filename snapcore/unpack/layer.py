@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, ExitStack, contextmanager
 
 from snapcore.archive import ApplyPolicy, Expected, LayerResult, Limits
 from snapcore.errors import ContractError, SnapcoreError
-from snapcore.snapshots import LayerTarget
+from snapcore.snapshots import Capability, LayerTarget
 from snapcore.unpack.events import (
     Events,
     LayerDone,
@@ -18,7 +18,7 @@ from snapcore.unpack.events import (
     UnpackStarted,
 )
 from snapcore.unpack.fetching import FetchAhead
-from snapcore.unpack.jobs import Applied, LayerJob, apply_layer, apply_to_all
+from snapcore.unpack.jobs import Applied, LayerJob, OwnApply, apply_layer, apply_to_all
 from snapcore.unpack.stage import Prepared, Stage
 from snapcore.unpack.target import open_destination
 from snapcore.unpack.workplace import Workplace
@@ -132,7 +132,10 @@ class LayerUnpacker:
             with open_destination(target, self.place.state, base=base) as destination:
                 self._events(UnpackStarted(layer.descriptor, stage.name, layer.chain_id))
                 expected = Expected(layer.descriptor.digest, layer.descriptor.size, layer.diff_id)
-                yield LayerJob(blob, destination, expected, self._limits, self._policy)
+                own = None
+                if Capability.OWN_APPLY in stage.snapshotter.capabilities:
+                    own = OwnApply(stage.name, stage.snapshotter.options)
+                yield LayerJob(blob, destination, expected, self._limits, self._policy, own)
         finally:
             os.close(blob)
 
@@ -154,7 +157,7 @@ class LayerUnpacker:
                 for stage, target in zip(stages, targets, strict=True):
                     with stage.named():
                         jobs.append(opened.enter_context(self.job(stage, target, base=base)))
-                if len(jobs) == 1:
+                if len(jobs) == 1 and jobs[0].own is None:
                     with stages[0].named():
                         return {
                             stages[0]: await apply_layer(

@@ -14,6 +14,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from typing import Final
 
 import trio
 
@@ -24,16 +25,18 @@ from snapcore.unpack.jobs import apply_apart, settle_layer
 from snapcore.unpack.layer import LayerUnpacker, tell_skipped
 from snapcore.unpack.stage import Prepared, Stage
 
+_IN_ORDER: Final = frozenset({Capability.REMOTE, Capability.OWN_APPLY})
 _log = logging.getLogger(__name__)
 
 
 def can_run_together(snapshotter: Snapshotter) -> bool:
     """Tell whether a snapshotter's layers can be applied before their parents are committed.
 
-    A remote one wants to know the parent when it is asked to supply a layer.
+    A remote one wants to know the parent when it is asked to supply a layer; one that applies
+    layers by itself is not known to do so apart from their parents.
     """
     capabilities = snapshotter.capabilities
-    return Capability.REBASE in capabilities and Capability.REMOTE not in capabilities
+    return Capability.REBASE in capabilities and not capabilities & _IN_ORDER
 
 
 class ParallelUnpacker:

@@ -80,6 +80,16 @@ class Sink(msgspec.Struct, frozen=True, tag=True):
     policy: ApplyPolicy
 
 
+class Own(msgspec.Struct, frozen=True, tag=True):
+    """Have a plugin apply what a feeder writes: [directory, pipe]."""
+
+    digest: str
+    plugin: str
+    options: dict[str, bool | int | str | tuple[str, ...]]
+    limits: Limits
+    style: str = ""
+
+
 class Hello(msgspec.Struct, frozen=True, tag=True):
     """The worker runs; its pidfd comes along."""
 
@@ -119,7 +129,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     message: str
 
 
-Job: TypeAlias = Layer | Apart | Settle | Feed | Sink
+Job: TypeAlias = Layer | Apart | Settle | Feed | Sink | Own
 FromWorker: TypeAlias = Hello | Read | Opaque | Done | Again | Failed
 
 _from_worker: Final[msgspec.msgpack.Decoder[FromWorker]] = msgspec.msgpack.Decoder(FromWorker)

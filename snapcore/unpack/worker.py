@@ -99,6 +99,8 @@ def _do(job: protocol.Job, descriptors: list[int], steps: ParentSteps) -> protoc
             return _feed(job, descriptors, steps)
         case protocol.Sink():
             return _sink(job, descriptors, steps)
+        case protocol.Own():
+            return _own(job, descriptors)
 
 
 def _layer(job: protocol.Layer, descriptors: list[int], steps: ParentSteps) -> protocol.Done:
@@ -153,6 +155,18 @@ def _sink(job: protocol.Sink, descriptors: list[int], steps: ParentSteps) -> pro
     destination = Destination(directory, lower[0] if lower else None, style, job.base)
     before = pipes[0] if job.passes > 1 else None
     return _done(apply_stream(pipes[-1], destination, job.limits, job.policy, steps, before=before))
+
+
+def _own(job: protocol.Own, descriptors: list[int]) -> protocol.Done:
+    # Here, since the other jobs need no plugins.
+    from snapcore.snapshots import apply_with_plugin
+
+    directory, pipe = descriptors
+    result = apply_with_plugin(job.plugin, f"/proc/self/fd/{directory}", pipe, job.options)
+    while os.read(pipe, _REPORT_EVERY):
+        # What it did not want to read: the feeder must come to the end.
+        continue
+    return protocol.Done(result.entries, result.size, {})
 
 
 def _expected(job: protocol.Layer | protocol.Apart | protocol.Feed) -> Expected:
