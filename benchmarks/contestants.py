@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -22,12 +23,20 @@ REFERENCE: Final = f"{IMAGE}:latest"
 _START_SECONDS: Final = 20
 
 # Commands of snapcore, as data: {root}, {layout}, {reference} and {target} are filled in.
-SNAPCORE: Final = ("snapcore", "--root", "{root}", "--snapshotter", "overlay")
+SNAPCORE: Final = ("snapcore", "--root", "{root}")
 SNAPCORE_IMPORT: Final = (
     *SNAPCORE, "images", "import", "{layout}", "--name", "{reference}", "--no-unpack",
 )  # fmt: skip
 SNAPCORE_UNPACK: Final = (*SNAPCORE, "images", "unpack", "{reference}")
 SNAPCORE_MOUNT: Final = (*SNAPCORE, "images", "mount", "{reference}", "{target}")
+# More arguments of the unpacking, by side; the first snapshotter is the one that is mounted.
+SNAPCORE_SIDES: Final[Mapping[str, tuple[str, ...]]] = {
+    "snapcore": ("--snapshotter", "overlay"),
+    "snapcore-1": ("--snapshotter", "overlay", "--max-concurrent-unpacks", "1"),
+    # Copies each layer below whole: `--image full` needs 40 GiB of disk for it.
+    "snapcore-native": ("--snapshotter", "native"),
+    "snapcore-both": ("--snapshotter", "overlay", "--snapshotter", "native"),
+}
 SNAPCORE_UNMOUNT: Final = (*SNAPCORE, "images", "unmount", "{target}")
 
 
@@ -136,10 +145,11 @@ def _import_into(session: _Containerd, layout: Path) -> None:
 @dataclass(slots=True)
 class _Snapcore:
     values: Mapping[str, str]
+    flags: tuple[str, ...]
     watch: Watch
 
     def command(self) -> tuple[str, ...]:
-        return self.fill(SNAPCORE_UNPACK)
+        return self.fill((*SNAPCORE_UNPACK, *self.flags))
 
     def fill(self, template: tuple[str, ...], target: str = "") -> tuple[str, ...]:
         program = os.path.join(os.path.dirname(sys.executable), template[0])
@@ -148,7 +158,7 @@ class _Snapcore:
 
     @contextmanager
     def mounted(self, target: Path) -> Iterator[None]:
-        run(*self.fill(SNAPCORE_MOUNT, str(target)))
+        run(*self.fill((*SNAPCORE_MOUNT, *self.flags[:2]), str(target)))
         try:
             yield
         finally:
@@ -156,16 +166,18 @@ class _Snapcore:
 
 
 @contextmanager
-def snapcore_session(place: Path, layout: Path, _manifest: str) -> Iterator[Session]:
+def snapcore_session(
+    flags: tuple[str, ...], place: Path, layout: Path, _manifest: str
+) -> Iterator[Session]:
     """Import the image into a snapcore root, not unpacked; there is no daemon."""
     values = {"root": str(place / "root"), "layout": str(layout), "reference": REFERENCE}
-    session = _Snapcore(values, Watch())
+    session = _Snapcore(values, flags, Watch())
     run(*session.fill(SNAPCORE_IMPORT))
     yield session
 
 
 def contestants() -> tuple[Contestant, ...]:
-    """Return both sides.
+    """Return all sides.
 
     Raises:
         SystemExit: a program is missing.
@@ -175,7 +187,10 @@ def contestants() -> tuple[Contestant, ...]:
             raise SystemExit(f"{program} is not installed; `make setup` as root installs it")
     return (
         Contestant("containerd", run("containerd", "--version").split()[2], containerd_session),
-        Contestant("snapcore", _snapcore_version(), snapcore_session),
+        *(
+            Contestant(side, _snapcore_version(), partial(snapcore_session, flags))
+            for side, flags in SNAPCORE_SIDES.items()
+        ),
     )
 
 
