@@ -121,7 +121,9 @@ class Owner:
         # Locked before it gets its name: nobody ever sees this owner's file unlocked.
         hidden = os.path.join(self.directory, f".{self.id}")
         self._lock = FileLock(hidden)
-        self._lock.acquire_or_raise("new owner file")
+        while not self._lock.try_acquire():
+            # Somebody clears away dead owners just now, and took this one for such.
+            time.sleep(_POLL_SECONDS)
         os.rename(hidden, os.path.join(self.directory, self.id))
 
     def fileno(self) -> int:
@@ -152,15 +154,31 @@ def owner_alive(root: str, owner_id: str) -> bool:
         os.close(descriptor)
 
 
-def remove_dead_owners(root: str) -> int:
-    """Delete the files of dead owners below `root`; return how many."""
+def _no_estate(owner_id: str) -> None:
+    """Have nothing to do for a dead owner."""
+    del owner_id
+
+
+def remove_dead_owners(root: str, bury: Callable[[str], None] = _no_estate) -> int:
+    """Delete the files of dead owners below `root`.
+
+    Args:
+        root: holds `owner/`.
+        bury: told the id of each before its file goes; nobody else buries it meanwhile.
+
+    Returns:
+        How many there were.
+    """
     directory = os.path.join(root, "owner")
     removed = 0
     for name in os.listdir(directory) if os.path.isdir(directory) else ():
         lock = FileLock(os.path.join(directory, name))
         if lock.try_acquire():
-            os.unlink(lock.path)
-            lock.release()
+            try:
+                bury(name)
+                os.unlink(lock.path)
+            finally:
+                lock.release()
             removed += 1
     return removed
 

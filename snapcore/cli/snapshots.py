@@ -224,11 +224,16 @@ def label(context: click.Context, key: str, labels: tuple[str, ...]) -> None:
 @click.pass_context
 def rm(context: click.Context, keys: tuple[str, ...]) -> None:
     """Remove snapshots; children go before their parents."""
+    from snapcore.unpack import reclaim
+
     session = Session.of(context)
     with session.node() as node:
         snapshotter = node.snapshotter(session.snapshotter)
-        for key in keys:
-            write_line(snapshotter.remove(key).name)
+        try:
+            for key in keys:
+                write_line(snapshotter.remove(key).name)
+        finally:
+            reclaim(snapshotter)
 
 
 def _record(info: Info) -> dict[str, Json]:

@@ -14,7 +14,7 @@ from snapcore.errors import AlreadyExists, FailedPrecondition, NotFound
 from snapcore.metadata import MountRecord, MountStore
 from snapcore.mount import is_mount_point, mount_all, temporary_mount, unmount
 from snapcore.snapshots import Mounts, Snapshotter
-from snapcore.unpack import is_committed
+from snapcore.unpack import is_committed, reclaim
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,7 @@ def mounted(request: MountRequest, state: str) -> Iterator[str]:
             yield directory
     finally:
         request.snapshotter.remove(key)
+        reclaim(request.snapshotter)
 
 
 def _snapshot(request: MountRequest) -> tuple[str, Mounts]:

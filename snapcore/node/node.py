@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -31,6 +30,7 @@ from snapcore.node.mounting import Mounter, MountRequest, mounted
 from snapcore.node.outgoing import export_images
 from snapcore.node.pushing import push_image
 from snapcore.node.selection import Snapshotters
+from snapcore.node.state import bury, remove_private
 from snapcore.node.tally import DiskTally
 from snapcore.node.transfer import find_images
 from snapcore.node.values import PullOptions, PullResult, PushOptions, UnpackChoice
@@ -44,6 +44,7 @@ from snapcore.unpack import (
     WorkerPool,
     Workplace,
     no_events,
+    reclaim,
     single_error,
 )
 
@@ -72,9 +73,9 @@ class Node:
             locks = _private_directory(os.path.join(config.root, "lock"))
             self._owner = Owner(_private_directory(config.root))
             self._resources.callback(self._owner.close)
-            remove_dead_owners(config.root)
+            remove_dead_owners(config.root, lambda owner: bury(os.path.join(config.state, owner)))
             self._state = _private_directory(os.path.join(config.state, self._owner.id))
-            self._resources.callback(shutil.rmtree, self._state, ignore_errors=True)
+            self._resources.callback(remove_private, self._state)
             metadata = open_metadata(config.root)
             self._resources.callback(metadata.close)
             self.content = ContentStore(
@@ -83,6 +84,7 @@ class Node:
                 locks=locks,
                 owner=self._owner,
             )
+            self.content.cleanup()
             self.snapshotters = Snapshotters(config, metadata.snapshotters, trace)
             self._resources.callback(self.snapshotters.close)
             self.images = Images(self.content, metadata.images, self.snapshotters)
@@ -382,7 +384,9 @@ class Node:
         """
         record = self._mounter.unmount(target)
         if remove or not record.rw:
-            self.snapshotter(record.snapshotter).remove(record.key)
+            snapshotter = self.snapshotter(record.snapshotter)
+            snapshotter.remove(record.key)
+            reclaim(snapshotter)
         return record
 
     def mounts(self) -> tuple[MountRecord, ...]:

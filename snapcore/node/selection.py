@@ -17,7 +17,7 @@ from snapcore.snapshots import (
     open_snapshotter,
     probe_snapshotter,
 )
-from snapcore.unpack import remove_leftovers
+from snapcore.unpack import reclaim, remove_leftovers
 
 
 class Snapshotters:
@@ -126,6 +126,7 @@ class Snapshotters:
         try:
             self._records.record(name, options)
             remove_leftovers(snapshotter, self._config.root)
+            reclaim(snapshotter)
         except BaseException:
             snapshotter.close()
             raise

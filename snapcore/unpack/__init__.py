@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from snapcore.unpack.handlers import label_children as label_children
     from snapcore.unpack.handlers import read_document as read_document
     from snapcore.unpack.handlers import remember_choice as remember_choice
+    from snapcore.unpack.leftovers import reclaim as reclaim
     from snapcore.unpack.leftovers import remove_leftovers as remove_leftovers
     from snapcore.unpack.plan import is_committed as is_committed
     from snapcore.unpack.pool import WorkerPool as WorkerPool
@@ -75,6 +76,7 @@ _HOMES = {
     "label_children": "handlers",
     "no_events": "events",
     "read_document": "handlers",
+    "reclaim": "leftovers",
     "remember_choice": "handlers",
     "remove_leftovers": "leftovers",
     "single_error": "groups",

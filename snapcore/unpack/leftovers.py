@@ -1,13 +1,18 @@
-"""Snapshots in progress that a dead process left behind."""
+"""Snapshots in progress: how they are named, and what becomes of those that end in the middle."""
 
 from __future__ import annotations
 
-from snapcore.errors import NotFound
-from snapcore.locks import owner_alive
-from snapcore.snapshots import Snapshotter
-from snapcore.unpack.stage import EXTRACT_PREFIX
+import logging
+from typing import Final
 
-_OWNER_LENGTH = 32
+from snapcore.errors import NotFound, SnapcoreError
+from snapcore.locks import owner_alive
+from snapcore.snapshots import Checkpoint, Snapshotter, no_checkpoint
+
+EXTRACT_PREFIX: Final = "extract-"
+"""Keys of layers in progress begin so; the owner's id follows."""
+_OWNER_LENGTH: Final = 32
+_log = logging.getLogger(__name__)
 
 
 def remove_leftovers(snapshotter: Snapshotter, root: str) -> tuple[str, ...]:
@@ -34,3 +39,18 @@ def remove_leftovers(snapshotter: Snapshotter, root: str) -> tuple[str, ...]:
             continue
         removed.append(info.name)
     return tuple(removed)
+
+
+def reclaim(snapshotter: Snapshotter, checkpoint: Checkpoint = no_checkpoint) -> None:
+    """Finish what removals have left to `cleanup`; a failure is only logged.
+
+    The work that asks for it is done already, and whoever comes next tries again.
+
+    Args:
+        snapshotter: whose files to delete.
+        checkpoint: called again and again; what it raises ends the work.
+    """
+    try:
+        snapshotter.cleanup(checkpoint=checkpoint)
+    except SnapcoreError as error:
+        _log.warning("cannot finish removals of snapshotter %r: %s", snapshotter.name, error)

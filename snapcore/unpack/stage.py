@@ -18,13 +18,12 @@ from snapcore import labels
 from snapcore.errors import AlreadyExists, NotFound, SnapcoreError, Unavailable
 from snapcore.locks import FileLock
 from snapcore.snapshots import LayerTarget, Mounts, Snapshotter
+from snapcore.unpack.leftovers import EXTRACT_PREFIX, reclaim
 from snapcore.unpack.plan import LayerPlan, is_committed
 from snapcore.unpack.workplace import Workplace
 
 _log = logging.getLogger(__name__)
 
-EXTRACT_PREFIX: Final = "extract-"
-"""Keys of layers in progress begin so; the owner's id follows."""
 _TRIES: Final = 3
 _LOCK_POLL_SECONDS: Final = 0.02
 _CLEANUP_SECONDS: Final = 10
@@ -141,6 +140,11 @@ class Stage:
     async def abort(self, prepared: Prepared) -> None:
         """Remove a snapshot in progress, even while being cancelled."""
         await self._remove(prepared.key)
+        with trio.move_on_after(_CLEANUP_SECONDS, shield=True):
+            # At once, not some day: its files may be what fills the disk.
+            await trio.to_thread.run_sync(
+                reclaim, self.snapshotter, trio.from_thread.check_cancelled
+            )
 
     @asynccontextmanager
     async def view_of_parent(self) -> AsyncIterator[Mounts]:

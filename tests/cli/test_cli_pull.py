@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import signal
 import subprocess
 import sys
@@ -16,22 +15,12 @@ from support.cli import Outcome, call, child_environment, spawn
 from support.faults import FakeRegistry, Reply, Seen, error, stall, with_body
 from support.images import tiny_layout
 from support.layout import LayoutBuilder
+from support.nodes import serve
 
 from snapcore.labels import SNAPSHOT_REF, distribution_source, gc_ref_snapshot
 from snapcore.oci import Digest
 
 Snapcore = Callable[..., Outcome]
-
-
-def serve(registry: FakeRegistry, builder: LayoutBuilder) -> None:
-    """Put what a layout holds into a registry, under the layout's tags."""
-    for path in (builder.directory / "blobs/sha256").iterdir():
-        registry.add_blob(path.read_bytes())
-    index = json.loads((builder.directory / "index.json").read_bytes())
-    for entry in index["manifests"]:
-        data = builder.blob_path(Digest.parse(entry["digest"])).read_bytes()
-        tag = entry["annotations"]["org.opencontainers.image.ref.name"]
-        registry.add_manifest(data, entry["mediaType"], tag)
 
 
 @pytest.fixture

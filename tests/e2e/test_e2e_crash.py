@@ -1,0 +1,206 @@
+"""Pulls that end in the middle: what they leave, and what the next command makes of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+from support.cli import spawn
+from support.faults import FakeRegistry, stall
+from support.layout import File, Layer, LayoutBuilder, tar_of
+from support.nodes import Watched, children, running, serve, until
+
+from snapcore.oci import chain_ids
+
+BACKENDS: Final = ("native", pytest.param("overlay", marks=pytest.mark.needs_root))
+HALF: Final = 2000
+FILES: Final = 20_000
+LOST: Final = {
+    "mount points": "state",
+    "owners": "owner",
+    "ingests": "content/ingest",
+    "owners of snapshots": "snapshotters/{}/owner",
+    "snapshots": "snapshotters/{}/snapshots",
+}
+"""Directories of a root in which unfinished things lie."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A served image: a small layer, and one that takes its time to unpack."""
+
+    registry: FakeRegistry
+    layers: tuple[Layer, ...]
+
+    @property
+    def chain(self) -> list[str]:
+        return sorted(map(str, chain_ids([layer.diff_id for layer in self.layers])))
+
+    @property
+    def last(self) -> str:
+        """Where the registry has the second layer."""
+        return f"/blobs/{self.layers[-1].descriptor.digest}"
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> tuple[LayoutBuilder, tuple[Layer, ...]]:
+    builder = LayoutBuilder(tmp_path_factory.mktemp("slow") / "layout")
+    small = builder.add_layer(tar_of(File("etc/motd", b"hello\n")))
+    many = [File(f"{n % 100:02}/{n:05}", b"%d" % n) for n in range(FILES)]
+    layers = (small, builder.add_layer(tar_of(*many)))
+    builder.add_image("latest", layers)
+    return builder, layers
+
+
+@pytest.fixture
+def image(layout: tuple[LayoutBuilder, tuple[Layer, ...]]) -> Iterator[Image]:
+    builder, layers = layout
+    with FakeRegistry() as registry:
+        serve(registry, builder)
+        yield Image(registry, layers)
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """The root of a node, looked at from outside."""
+
+    path: Path
+    backend: str
+    image: Image
+
+    @contextmanager
+    def pulling(self) -> Iterator[subprocess.Popen[str]]:
+        with running(self.path, "--snapshotter", self.backend, "pull", *self._what()) as child:
+            yield child
+
+    def pull(self) -> None:
+        done = spawn("--root", str(self.path), "--snapshotter", self.backend, "pull", *self._what())
+        assert done.code == 0, done.err
+
+    def snapshots(self) -> list[str]:
+        done = spawn(
+            *("--root", str(self.path), "--snapshotter", self.backend, "snapshots", "ls", "-q")
+        )
+        assert done.code == 0, done.err
+        return sorted(done.out.split())
+
+    def unfinished(self) -> dict[str, tuple[str, ...]]:
+        """Return what lies where unfinished things lie, without opening the node."""
+        found: dict[str, tuple[str, ...]] = {}
+        for place, directory in LOST.items():
+            path = self.path / directory.format(self.backend)
+            found[place] = tuple(sorted(os.listdir(path))) if path.exists() else ()
+        return found
+
+    def check_clean(self) -> None:
+        """Check that nothing is unfinished, and that at most the first layer is there."""
+        left = self.unfinished()
+        directories = left.pop("snapshots")
+        assert left == dict.fromkeys(left, ())
+        assert all(name.isdigit() for name in directories)
+        listed = self.snapshots()
+        assert len(listed) == len(directories)
+        assert listed in ([], [str(self.image.layers[0].diff_id)])
+
+    def _what(self) -> tuple[str, str]:
+        return "--plain-http", f"{self.image.registry.host}/slow"
+
+
+@pytest.fixture(params=BACKENDS)
+def root(request: pytest.FixtureRequest, tmp_path: Path, image: Image) -> Root:
+    return Root(tmp_path / "root", request.param, image)
+
+
+def _arrived(root: Root) -> int:
+    """Return how much of the second layer is on disk; the first is whole by then."""
+    digest = str(root.image.layers[-1].descriptor.digest)
+    for directory in (root.path / "content/ingest").glob("*"):
+        try:
+            if digest in (directory / "ref").read_text():
+                return (directory / "data").stat().st_size
+        except FileNotFoundError:
+            continue
+    return 0
+
+
+def _applying(root: Root, child: subprocess.Popen[str]) -> tuple[Watched, Watched]:
+    """Return the zygote and the worker, stopped, in the midst of the second layer."""
+
+    def workers() -> list[int]:
+        return [worker for zygote in children(child.pid) for worker in children(zygote)]
+
+    directory = root.path / f"snapshotters/{root.backend}/snapshots"
+
+    def begun() -> bool:
+        # Only the second layer has such names; the first one's worker may run beside it.
+        return any(directory.glob("*/fs/0[0-9]")) and len(workers()) == 1
+
+    until(begun, "the second layer alone is being unpacked")
+    (worker,) = workers()
+    os.kill(worker, signal.SIGSTOP)
+    (zygote,) = children(child.pid)
+    return Watched(zygote), Watched(worker)
+
+
+def test_a_killed_download_is_resumed(root: Root) -> None:
+    root.image.registry.spoil(f"GET /v2/slow{root.image.last}", stall(HALF))
+
+    with root.pulling() as child:
+        until(lambda: _arrived(root) == HALF, "half a layer has arrived")
+        until(lambda: len(root.unfinished()["ingests"]) == 1, "everything else has")
+        (zygote,) = children(child.pid)
+        with closing(Watched(zygote)) as watched:
+            child.send_signal(signal.SIGKILL)
+            assert child.wait() == -signal.SIGKILL
+            assert watched.wait(), "the zygote outlived its parent"
+    before = root.unfinished()
+    assert len(before["mount points"]) == len(before["owners"]) == 1
+    assert not [key for key in root.snapshots() if key.startswith("extract-")]
+    after = root.unfinished()
+    assert (after["mount points"], after["owners"], after["owners of snapshots"]) == ((), (), ())
+    assert len(after["ingests"]) == 1
+    assert _arrived(root) == HALF
+    root.pull()
+    *_, resumed = root.image.registry.requests(root.image.last)
+    assert resumed.headers["range"] == f"bytes={HALF}-"
+    assert root.snapshots() == root.image.chain
+    assert root.unfinished()["ingests"] == ()
+
+
+def test_a_killed_unpacking_leaves_nothing(root: Root) -> None:
+    with root.pulling() as child:
+        zygote, worker = _applying(root, child)
+        with closing(zygote), closing(worker):
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+            assert zygote.wait(), "the zygote outlived its parent"
+            assert worker.wait(), "the worker outlived its parent"
+    before = root.unfinished()
+    assert len(before["snapshots"]) == 2
+    assert len(before["mount points"]) == len(before["owners"]) == 1
+    root.snapshots()
+    root.check_clean()
+    root.pull()
+    assert root.snapshots() == root.image.chain
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_unpacking_cleans_up_itself(root: Root, number: signal.Signals) -> None:
+    with root.pulling() as child:
+        zygote, worker = _applying(root, child)
+        with closing(zygote), closing(worker):
+            child.send_signal(number)
+            out, err = child.communicate()
+            assert worker.wait()
+            assert zygote.wait()
+    assert (child.returncode, out) == (128 + number, ""), err
+    assert err.splitlines()[-1] == f"snapcore: interrupted by {number.name}; cleaned up"
+    # Nobody has opened the node since.
+    root.check_clean()

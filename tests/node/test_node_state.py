@@ -1,0 +1,63 @@
+"""What a dead process leaves in its private directory, and how little of that is deleted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from snapcore.config import NodeConfig
+from snapcore.linux import MountFlag, mount
+from snapcore.mount import mounts_below
+from snapcore.node import Node
+
+DEAD = "0" * 32
+
+
+def _leave(root: Path) -> Path:
+    """Leave what a process that was killed leaves; return its private directory."""
+    place = root / "state" / DEAD / "snapcore-mount-x"
+    place.mkdir(parents=True)
+    (root / "owner").mkdir()
+    (root / "owner" / DEAD).touch()
+    return place
+
+
+def test_the_next_one_removes_it(tmp_path: Path) -> None:
+    place = _leave(tmp_path)
+    with Node.open(NodeConfig.at(str(tmp_path))):
+        assert not place.parent.exists()
+        assert not (tmp_path / "owner" / DEAD).exists()
+
+
+def test_a_directory_without_a_dead_owner_here_stays(tmp_path: Path) -> None:
+    place = _leave(tmp_path)
+    (tmp_path / "owner" / DEAD).unlink()
+    with Node.open(NodeConfig.at(str(tmp_path))):
+        assert place.exists()
+
+
+@pytest.mark.needs_root
+def test_what_it_had_mounted_is_unmounted_and_unharmed(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").write_text("kept")
+    root = tmp_path / "root"
+    root.mkdir()
+    place = _leave(root)
+    mount(str(precious), str(place), "", MountFlag.BIND)
+    with Node.open(NodeConfig.at(str(root))):
+        assert mounts_below(str(root)) == ()
+        assert not place.parent.exists()
+    assert (precious / "file").read_text() == "kept"
+
+
+def test_files_are_never_deleted(tmp_path: Path) -> None:
+    place = _leave(tmp_path)
+    (place / "file").write_text("whose?")
+    with Node.open(NodeConfig.at(str(tmp_path))) as node:
+        own = tmp_path / "state" / next((tmp_path / "owner").iterdir()).name
+        (own / "file").write_text("whose?")
+        node.close()
+        assert (own / "file").exists()
+    assert (place / "file").exists()
