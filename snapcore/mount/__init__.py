@@ -3,6 +3,8 @@
 from snapcore.mount.idmap import IdMap as IdMap
 from snapcore.mount.idmap import IdMapping as IdMapping
 from snapcore.mount.overlay import MAX_LOWERS as MAX_LOWERS
+from snapcore.mount.overlay import join_lowers as join_lowers
+from snapcore.mount.overlay import make_overlay as make_overlay
 from snapcore.mount.overlay import takes_lowers_one_by_one as takes_lowers_one_by_one
 from snapcore.mount.perform import mount_all as mount_all
 from snapcore.mount.perform import split_options as split_options

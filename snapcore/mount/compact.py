@@ -8,16 +8,14 @@ does (core/mount, compactLowerdirOption): whoever mounts our lists must do the s
 from __future__ import annotations
 
 import os
-import re
 import threading
 from typing import Final
 
 from snapcore.linux import MountFlag, Namespace, unshare
 from snapcore.linux import mount as sys_mount
+from snapcore.mount.overlay import join_lowers, split_lowers
 
 _PREFIX: Final = "lowerdir="
-# A colon that no backslash stands before ends a directory's name (overlayfs.rst).
-_SEPARATOR: Final = re.compile(r"(?<!\\):")
 
 
 def compact_lowers(data: str) -> tuple[str, str] | None:
@@ -32,14 +30,14 @@ def compact_lowers(data: str) -> tuple[str, str] | None:
     options = data.split(",")
     for number, option in enumerate(options):
         if option.startswith(_PREFIX):
-            lowers = _SEPARATOR.split(option.removeprefix(_PREFIX))
+            lowers = split_lowers(option.removeprefix(_PREFIX))
             if not all(lower.startswith("/") for lower in lowers):
                 return None
             base = os.path.commonpath([os.path.dirname(lower) for lower in lowers])
             if base == "/":
                 return None
-            short = ":".join(os.path.relpath(lower, base) for lower in lowers)
-            options[number] = _PREFIX + short
+            short = [os.path.relpath(lower, base) for lower in lowers]
+            options[number] = _PREFIX + join_lowers(short)
             return base, ",".join(options)
     return None
 

@@ -52,16 +52,16 @@ def takes_lowers_one_by_one() -> bool:
     return True
 
 
-def mount_overlay(
-    lowers: Sequence[str], options: Sequence[str], attributes: MountAttr, target: str
-) -> None:
-    """Mount an overlay at a path.
+def make_overlay(lowers: Sequence[str], options: Sequence[str], attributes: MountAttr) -> int:
+    """Make an overlay that is mounted nowhere; it ends with its descriptor.
 
     Args:
         lowers: the lower directories, the nearest first.
         options: all other options of the filesystem.
         attributes: of the mount.
-        target: where.
+
+    Returns:
+        The mount's descriptor.
 
     Raises:
         OSError: the kernel refused, or lacks the calls.
@@ -80,9 +80,16 @@ def mount_overlay(
         if attributes & MountAttr.RDONLY:
             fsconfig_flag(context, "ro")
         fsconfig_create(context)
-        mounted = fsmount(context, attributes)
+        return fsmount(context, attributes)
     finally:
         os.close(context)
+
+
+def mount_overlay(
+    lowers: Sequence[str], options: Sequence[str], attributes: MountAttr, target: str
+) -> None:
+    """Mount an overlay at a path; see `make_overlay`."""
+    mounted = make_overlay(lowers, options, attributes)
     try:
         move_mount(mounted, target)
     finally:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from snapcore.config import RegistryConfig
 from snapcore.content import ContentStore
 from snapcore.errors import InvalidArgument, from_os_error
-from snapcore.node.values import PullOptions
 from snapcore.registry import (
     EVERYWHERE,
     PUBLIC_ONLY,
@@ -29,6 +29,22 @@ from snapcore.registry import (
     everywhere,
     same_network,
 )
+
+
+class Access(Protocol):
+    """How one command reaches its registry; the options of pull and of push both say so."""
+
+    @property
+    def plain_http(self) -> bool:
+        """Whether to speak without TLS."""
+
+    @property
+    def skip_verify(self) -> bool:
+        """Whether any certificate will do."""
+
+    @property
+    def credentials(self) -> tuple[str, str] | None:
+        """User and password, None for the configured ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +90,16 @@ def registry_client(
     store: ContentStore,
     config: RegistryConfig,
     host: str,
-    options: PullOptions,
+    access: Access,
     environment: Mapping[str, str],
 ) -> RegistryClient:
-    """Build the client of one pull.
+    """Build the client of one pull or push.
 
     Args:
         store: where blobs go.
         config: the node's registry settings.
         host: the registry; the only one that given credentials are shown to.
-        options: the pull's flags.
+        access: the command's flags.
         environment: proxies, and what credential helpers run with.
 
     Raises:
@@ -98,18 +114,18 @@ def registry_client(
     )
     return RegistryClient(
         store,
-        hosts=ConfiguredHosts(config, host, options.plain_http, options.skip_verify),
-        credentials=_credentials(config, host, options, environment),
+        hosts=ConfiguredHosts(config, host, access.plain_http, access.skip_verify),
+        credentials=_credentials(config, host, access, environment),
         transport=transport,
         requests_per_host=config.max_per_host,
     )
 
 
 def _credentials(
-    config: RegistryConfig, host: str, options: PullOptions, environment: Mapping[str, str]
+    config: RegistryConfig, host: str, access: Access, environment: Mapping[str, str]
 ) -> CredentialSource:
-    if options.credentials is not None:
-        user, password = options.credentials
+    if access.credentials is not None:
+        user, password = access.credentials
         return GivenCredentials(host, Credentials(user, password))
     if not config.docker_config or not os.path.exists(config.docker_config):
         return anonymous

@@ -22,7 +22,7 @@ from snapcore.oci import (
     parse_config,
 )
 from snapcore.oci.manifest import MAX_DOCUMENT_BYTES
-from snapcore.unpack import choose, is_committed, read_document
+from snapcore.unpack import best_document, choose, is_committed, read_document
 
 _log = logging.getLogger(__name__)
 
@@ -111,17 +111,14 @@ class Images:
         Raises:
             NotFound: a document is not in the content store, or nothing fits the platform.
         """
-        descriptor = image.target
-        while True:
-            document = read_document(self._store, descriptor)
-            if isinstance(document, Manifest):
-                return LocatedManifest(descriptor, document)
-            if document is None:
-                raise FailedPrecondition(
-                    f"image {image.name!r} is of media type {descriptor.media_type!r},"
-                    " which has no layers"
-                )
-            descriptor = choose(descriptor, document.children, platform)[0]
+        descriptor = best_document(self._store, image.target, platform)
+        document = read_document(self._store, descriptor)
+        if not isinstance(document, Manifest):
+            raise FailedPrecondition(
+                f"image {image.name!r} is of media type {descriptor.media_type!r},"
+                " which has no layers"
+            )
+        return LocatedManifest(descriptor, document)
 
     def chain_id(self, located: LocatedManifest) -> str:
         """Return the name of the snapshot that an unpacked image has, "" without layers.

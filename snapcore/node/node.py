@@ -331,13 +331,8 @@ class Node:
         name = Reference.parse(destination or reference)
         platform = None if options.all_platforms else _platform(options.platform)
         image = self.images.get(reference)
-        connection = PullOptions(
-            plain_http=options.plain_http,
-            skip_verify=options.skip_verify,
-            credentials=options.credentials,
-        )
         client = registry_client(
-            self.content, self.config.registry, name.host, connection, self._environment
+            self.content, self.config.registry, name.host, options, self._environment
         )
         with single_error():
             try:

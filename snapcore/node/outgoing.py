@@ -10,7 +10,7 @@ from functools import partial
 from snapcore.content import ContentStore
 from snapcore.errors import InvalidArgument, NotFound, RefusedInput
 from snapcore.metadata import Image
-from snapcore.oci import Descriptor, Platform, is_index
+from snapcore.oci import Descriptor, Platform
 from snapcore.oci.descriptor import DOCKER_LAYER_FOREIGN, OCI_LAYER_NONDISTRIBUTABLE
 from snapcore.registry import (
     ArchiveKind,
@@ -23,7 +23,14 @@ from snapcore.registry import (
     open_tar,
     run_blocking,
 )
-from snapcore.unpack import Events, SendDone, SendProgress, SendStarted, choose, read_document
+from snapcore.unpack import (
+    Events,
+    SendDone,
+    SendProgress,
+    SendStarted,
+    best_document,
+    read_document,
+)
 from snapcore.unpack.handlers import MAX_INDEX_DEPTH
 
 _SHOWN = 5
@@ -40,12 +47,8 @@ def outgoing(store: ContentStore, image: Image, platform: Platform | None) -> Ou
     Raises:
         NotFound: blobs are missing, which are named; or nothing fits the platform.
     """
-    root = image.target
+    root = image.target if platform is None else best_document(store, image.target, platform)
     missing: list[Descriptor] = []
-    while platform is not None and is_index(root.media_type):
-        document = read_document(store, root)
-        assert document is not None
-        root = choose(root, document.children, platform)[0]
     blobs = {blob.digest: blob for blob in _walk(store, root, missing, 0)}
     if missing:
         names = ", ".join(str(blob.digest) for blob in missing[:_SHOWN])

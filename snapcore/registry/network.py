@@ -58,8 +58,9 @@ def same_network(network: Network) -> Reach:
     return reach | {Network.PRIVATE} if network is Network.LOOPBACK else reach
 
 
-def everywhere(network: Network) -> Reach:  # noqa: ARG001 - the shape of `Follow`
+def everywhere(network: Network) -> Reach:
     """Return where a peer may send us if nothing is forbidden."""
+    del network
     return EVERYWHERE
 
 

@@ -7,7 +7,7 @@ after a broken connection the registry is asked how far it came.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, NamedTuple
 from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
@@ -201,8 +201,8 @@ class Upload:
         if not self._mount_from:
             return False
         source, self._mount_from = self._mount_from, ""
-        query = urlencode({"mount": str(self._blob.digest), "from": source})
-        url = f"{self._target.uploads_url}?{query}"
+        what = {"mount": str(self._blob.digest), "from": source}
+        url = _with_query(self._target.uploads_url, what)
         try:
             with self._target.send("POST", url, scope=pull_scope(source)) as response:
                 if response.status == 201:
@@ -241,7 +241,7 @@ class Upload:
     def _finish(self, location: Location) -> None:
         body = self._piece(self._offset, self._blob.size)
         headers = {"Content-Type": "application/octet-stream"}
-        url = _with_query(location.url, "digest", str(self._blob.digest))
+        url = _with_query(location.url, {"digest": str(self._blob.digest)})
         with self._target.go_on("PUT", location._replace(url=url), headers, body) as response:
             if response.status not in (201, 204):
                 raise self._failed(response)
@@ -300,7 +300,7 @@ def _length(response: Response) -> int | None:
     return last + 1 if last else 0
 
 
-def _with_query(url: str, key: str, value: str) -> str:
+def _with_query(url: str, more: Mapping[str, str]) -> str:
     parts = urlsplit(url)
-    query = "&".join(filter(None, (parts.query, urlencode({key: value}))))
+    query = "&".join(filter(None, (parts.query, urlencode(more))))
     return urlunsplit(parts._replace(query=query))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from snapcore.unpack.groups import single_error as single_error
     from snapcore.unpack.handlers import Handler as Handler
     from snapcore.unpack.handlers import SkipDescriptor as SkipDescriptor
+    from snapcore.unpack.handlers import best_document as best_document
     from snapcore.unpack.handlers import children_of as children_of
     from snapcore.unpack.handlers import choose as choose
     from snapcore.unpack.handlers import dispatch as dispatch
@@ -67,6 +68,7 @@ _HOMES = {
     "Unpacker": "unpacker",
     "WorkerPool": "pool",
     "Workplace": "workplace",
+    "best_document": "handlers",
     "children_of": "handlers",
     "choose": "handlers",
     "discard_layers": "unpacker",

@@ -154,6 +154,20 @@ def choose(
     raise NotFound(f"image index {index.digest} has no manifest for {platform} (it has {offered})")
 
 
+def best_document(store: ContentStore, root: Descriptor, platform: Platform) -> Descriptor:
+    """Follow stored indexes down to what is best for a platform; `root` if it is no index.
+
+    Raises:
+        NotFound: a document is not here, or nothing fits.
+        RefusedInput: one is malformed.
+    """
+    while is_index(root.media_type):
+        document = read_document(store, root)
+        assert document is not None
+        root = choose(root, document.children, platform)[0]
+    return root
+
+
 def _may_hold_image(descriptor: Descriptor) -> bool:
     return is_manifest(descriptor.media_type) or is_index(descriptor.media_type)
 

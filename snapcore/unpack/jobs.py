@@ -75,8 +75,7 @@ async def apply_layer(
         limits=job.limits,
         policy=job.policy,
     )
-    lower = () if destination.lower is None else (destination.lower,)
-    return _result(await pool.run(message, (job.blob, destination.directory, *lower), progress))
+    return _result(await pool.run(message, (job.blob, *_place(destination)), progress))
 
 
 async def apply_apart(
@@ -134,7 +133,9 @@ async def apply_to_all(
     *,
     whiteouts_first: bool,
 ) -> tuple[Applied, ...]:
-    """Apply one layer to several destinations, reading and inflating it once.
+    """Apply one layer to some destinations, reading and inflating it once.
+
+    Core's applier for a single one does all in one process; else there is one for each sink.
 
     Args:
         pool: who does it.
@@ -149,6 +150,8 @@ async def apply_to_all(
     Raises:
         SnapcoreError: the layer itself is not what it should be; nothing counts.
     """
+    if len(jobs) == 1 and jobs[0].own is None:
+        return (await _alone(pool, jobs[0], progress, whiteouts_first=whiteouts_first),)
     passes = 2 if whiteouts_first else 1
     with ExitStack() as running:
         with ExitStack() as pipes:
@@ -164,6 +167,15 @@ async def apply_to_all(
                 pool.begin(_feed(jobs[0], passes), (jobs[0].blob, *writing))
             )
         return await _outcomes(sinks, feed, progress)
+
+
+async def _alone(
+    pool: WorkerPool, job: LayerJob, progress: Callable[[int], None], *, whiteouts_first: bool
+) -> Applied:
+    try:
+        return await apply_layer(pool, job, progress, whiteouts_first=whiteouts_first)
+    except SnapcoreError as error:
+        return error
 
 
 async def _outcomes(
@@ -213,8 +225,16 @@ def _sink(job: LayerJob, passes: int) -> protocol.Sink | protocol.Own:
 
 
 def _sink_descriptors(job: LayerJob, pipes: Sequence[_Pipe]) -> tuple[int, ...]:
-    lower = (job.destination.lower,) if job.own is None and job.destination.lower else ()
-    return (job.destination.directory, *(pipe.reading for pipe in pipes), *lower)
+    reading = (pipe.reading for pipe in pipes)
+    if job.own is not None:
+        return (job.destination.directory, *reading)
+    directory, *lower = _place(job.destination)
+    return (directory, *reading, *lower)
+
+
+def _place(destination: Destination) -> tuple[int, ...]:
+    lower = () if destination.lower is None else (destination.lower,)
+    return (destination.directory, *lower)
 
 
 def _feed(job: LayerJob, passes: int) -> protocol.Feed:

@@ -18,7 +18,7 @@ from snapcore.unpack.events import (
     UnpackStarted,
 )
 from snapcore.unpack.fetching import FetchAhead
-from snapcore.unpack.jobs import Applied, LayerJob, OwnApply, apply_layer, apply_to_all
+from snapcore.unpack.jobs import Applied, LayerJob, OwnApply, apply_to_all
 from snapcore.unpack.stage import Prepared, Stage
 from snapcore.unpack.target import open_destination
 from snapcore.unpack.workplace import Workplace
@@ -94,9 +94,9 @@ class LayerUnpacker:
                     tell_skipped(stage, result)
                     await self.finish(stage, pending[stage])
                     del pending[stage]
-            for result in results.values():
+            for stage, result in results.items():
                 if isinstance(result, SnapcoreError):
-                    raise result
+                    raise stage.blamed(result) from result
             return list(pending)
         finally:
             for stage, prepared in pending.items():
@@ -150,30 +150,17 @@ class LayerUnpacker:
             for stage in stages:
                 self.tell_progress(stage, read)
 
-        with ExitStack() as opened:
-            base = not stages[0].layer.parent
-            async with self.place.layers:
-                jobs = []
-                for stage, target in zip(stages, targets, strict=True):
-                    with stage.named():
-                        jobs.append(opened.enter_context(self.job(stage, target, base=base)))
-                if len(jobs) == 1 and jobs[0].own is None:
-                    with stages[0].named():
-                        return {
-                            stages[0]: await apply_layer(
-                                self.place.workers,
-                                jobs[0],
-                                progress,
-                                whiteouts_first=whiteouts_first,
-                            )
-                        }
+        async with self.place.layers:
+            with ExitStack() as opened:
+                jobs = [self._open(opened, *each) for each in zip(stages, targets, strict=True)]
                 results = await apply_to_all(
                     self.place.workers, jobs, progress, whiteouts_first=whiteouts_first
                 )
-        return {
-            stage: stage.blamed(result) if isinstance(result, SnapcoreError) else result
-            for stage, result in zip(stages, results, strict=True)
-        }
+        return dict(zip(stages, results, strict=True))
+
+    def _open(self, opened: ExitStack, stage: Stage, target: LayerTarget) -> LayerJob:
+        with stage.named():
+            return opened.enter_context(self.job(stage, target, base=not stage.layer.parent))
 
 
 def tell_skipped(stage: Stage, result: LayerResult) -> None:

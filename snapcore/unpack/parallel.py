@@ -12,18 +12,18 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import Final
 
 import trio
 
-from snapcore.mount import temporary_mount
-from snapcore.snapshots import Capability, Mounts, Snapshotter
+from snapcore.snapshots import Capability, Snapshotter
 from snapcore.unpack.fetching import FetchAhead
 from snapcore.unpack.jobs import apply_apart, settle_layer
 from snapcore.unpack.layer import LayerUnpacker, tell_skipped
 from snapcore.unpack.stage import Prepared, Stage
+from snapcore.unpack.target import open_view
 
 _IN_ORDER: Final = frozenset({Capability.REMOTE, Capability.OWN_APPLY})
 _log = logging.getLogger(__name__)
@@ -125,16 +125,5 @@ class ParallelUnpacker:
             if os.fstat(notes).st_size == 0:
                 return True
             async with stage.view_of_parent() as mounts, self._place.layers:
-                with _opened(mounts, self._place.state) as lower:
+                with open_view(mounts, self._place.state) as lower:
                     return await settle_layer(self._place.workers, job, lower, notes)
-
-
-@contextmanager
-def _opened(mounts: Mounts, state: str) -> Iterator[int]:
-    """Mount a View for the duration of the block, and open its root."""
-    with temporary_mount(mounts, state) as directory:
-        lower = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            yield lower
-        finally:
-            os.close(lower)

@@ -130,7 +130,7 @@ async def _follow(
             if isinstance(message, protocol.Read):
                 progress(message.count)
             elif isinstance(message, protocol.Opaque):
-                await _mark_opaque(connection, WhiteoutStyle(job.style), descriptors)
+                await _mark_opaque(connection, _style(job, descriptors), descriptors)
             elif isinstance(message, protocol.Hello):
                 worker.pidfd = _one(descriptors)
             elif isinstance(message, protocol.Done):
@@ -209,6 +209,13 @@ async def _mark_opaque(
     finally:
         os.close(directory)
     await connection.send(protocol.encode(protocol.Marked(error)))
+
+
+def _style(job: protocol.Job, descriptors: Sequence[int]) -> WhiteoutStyle:
+    if isinstance(job, protocol.Feed | protocol.Own):
+        _close(descriptors)
+        raise ContractError(f"worker process asks for an opaque mark in a {type(job).__name__} job")
+    return WhiteoutStyle(job.style)
 
 
 def _one(descriptors: Sequence[int]) -> int:

@@ -66,7 +66,6 @@ class Feed(msgspec.Struct, frozen=True, tag=True):
     diff_id: str
     passes: int
     limits: Limits
-    style: str = ""
 
 
 class Sink(msgspec.Struct, frozen=True, tag=True):
@@ -87,7 +86,6 @@ class Own(msgspec.Struct, frozen=True, tag=True):
     plugin: str
     options: dict[str, bool | int | str | tuple[str, ...]]
     limits: Limits
-    style: str = ""
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):

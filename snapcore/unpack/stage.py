@@ -140,11 +140,6 @@ class Stage:
     async def abort(self, prepared: Prepared) -> None:
         """Remove a snapshot in progress, even while being cancelled."""
         await self._remove(prepared.key)
-        with trio.move_on_after(_CLEANUP_SECONDS, shield=True):
-            # At once, not some day: its files may be what fills the disk.
-            await trio.to_thread.run_sync(
-                reclaim, self.snapshotter, trio.from_thread.check_cancelled
-            )
 
     @asynccontextmanager
     async def view_of_parent(self) -> AsyncIterator[Mounts]:
@@ -221,6 +216,11 @@ class Stage:
                 pass
             except SnapcoreError as error:
                 _log.warning("cannot remove unfinished snapshot %r: %s", key, error)
+        with trio.move_on_after(_CLEANUP_SECONDS, shield=True):
+            # At once, not some day: its files may be what fills the disk.
+            await trio.to_thread.run_sync(
+                reclaim, self.snapshotter, trio.from_thread.check_cancelled
+            )
 
 
 def snapshot_labels(layer: LayerPlan, image: Mapping[str, str]) -> dict[str, str]:

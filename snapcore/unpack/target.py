@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Final
 
 from snapcore.archive import Destination
 from snapcore.errors import FailedPrecondition, PermissionDenied
-from snapcore.linux import (
-    MountAttr,
-    UnmountFlag,
-    fsconfig_create,
-    fsconfig_flag,
-    fsconfig_string,
-    fsmount,
-    fsopen,
-    umount,
-)
-from snapcore.mount import Mount, mount_all, temporary_mount
+from snapcore.linux import MountAttr
+from snapcore.mount import Mount, join_lowers, make_overlay, temporary_mount
 from snapcore.oci import WhiteoutStyle
-from snapcore.snapshots import LayerTarget
+from snapcore.snapshots import LayerTarget, Mounts
 
 # What an overlay of trusted layers must not do: follow redirects, or lazy metadata copies.
-_SAFE = {"redirect_dir": "nofollow", "metacopy": "off", "index": "off"}
+_SAFE: Final = ("redirect_dir=nofollow", "metacopy=off", "index=off")
 
 
 @contextmanager
@@ -60,9 +51,33 @@ def open_destination(target: LayerTarget, state: str, *, base: bool) -> Iterator
         yield Destination(writable, lower, target.whiteouts, base)
 
 
-def _open(directory: str) -> int:
+@contextmanager
+def open_view(mounts: Mounts, state: str) -> Iterator[int]:
+    """Mount a View at a private directory and open its root, for the duration of a `with` block.
+
+    Args:
+        mounts: what `view` gave.
+        state: as for `open_destination`.
+
+    Yields:
+        An open descriptor.
+
+    Raises:
+        PermissionDenied, FailedPrecondition: as `open_destination`.
+    """
+    with temporary_mount(mounts, state) as directory:
+        root = _open(directory)
+        try:
+            yield root
+        finally:
+            os.close(root)
+
+
+def _open(directory: str, place: int | None = None) -> int:
     try:
-        return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        return os.open(
+            directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=place
+        )
     except OSError as error:
         raise FailedPrecondition(
             f"cannot open layer directory {directory!r}: {error.strerror}"
@@ -72,50 +87,22 @@ def _open(directory: str) -> int:
 def _open_lower(lowers: Sequence[str], style: WhiteoutStyle, state: str) -> int:
     if len(lowers) == 1:
         return _open(lowers[0])
+    user = ("userxattr",) if style is WhiteoutStyle.OVERLAY_USER else ()
     try:
-        return _detached_overlay(lowers, style)
+        # Mounted nowhere: the mount ends with the descriptor, even after a crash.
+        mounted = make_overlay(lowers, (*_SAFE, *user), MountAttr.RDONLY)
     except OSError as error:
         if error.errno == errno.EPERM:
             raise PermissionDenied(
                 f"cannot mount the {len(lowers)} layers below: {error.strerror}"
                 " (needs root or a user namespace)"
             ) from error
-    # Linux before 6.8 has no `lowerdir+`.
-    return _hidden_overlay(lowers, style, state)
-
-
-def _detached_overlay(lowers: Sequence[str], style: WhiteoutStyle) -> int:
-    """Mount the lowers nowhere: the mount ends with the descriptor, even after a crash."""
-    context = fsopen("overlay")
-    try:
-        for lower in lowers:
-            fsconfig_string(context, "lowerdir+", lower)
-        for key, value in _SAFE.items():
-            fsconfig_string(context, key, value)
-        if style is WhiteoutStyle.OVERLAY_USER:
-            fsconfig_flag(context, "userxattr")
-        fsconfig_create(context)
-        mounted = fsmount(context, MountAttr.RDONLY)
-    finally:
-        os.close(context)
-    try:
-        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=mounted)
-    finally:
-        os.close(mounted)
-
-
-def _hidden_overlay(lowers: Sequence[str], style: WhiteoutStyle, state: str) -> int:
-    """Mount the lowers by mount(2), open them and take the mount point away again."""
-    options = ["ro", f"lowerdir={':'.join(lowers)}"]
-    options += [f"{key}={value}" for key, value in _SAFE.items()]
-    if style is WhiteoutStyle.OVERLAY_USER:
-        options.append("userxattr")
-    point = tempfile.mkdtemp(prefix="lower-", dir=state)
-    try:
-        mount_all([Mount("overlay", "overlay", options=tuple(options))], point)
+    else:
         try:
-            return _open(point)
+            return _open(".", mounted)
         finally:
-            umount(point, UnmountFlag.DETACH)
-    finally:
-        os.rmdir(point)
+            os.close(mounted)
+    # Linux before 6.8 has no `lowerdir+`; opened, the mount outlives its mount point.
+    options = ("ro", f"lowerdir={join_lowers(lowers)}", *_SAFE, *user)
+    with temporary_mount([Mount("overlay", "overlay", options=options)], state) as point:
+        return _open(point)

@@ -107,6 +107,18 @@ def test_no_unpack_fetches_only(snapcore: Snapcore, registry: FakeRegistry) -> N
     assert snapcore("snapshots", "info", unpacked.out.strip()).code == 0
 
 
+@pytest.mark.needs_root
+def test_another_backend_is_added_later(snapcore: Snapcore, registry: FakeRegistry) -> None:
+    (done,) = pull(snapcore, registry, "--format", "json").records()
+    name = f"{registry.host}/tiny"
+    added = snapcore("images", "unpack", name, "--snapshotter", "overlay", "--format", "json")
+    (manifest,) = (only_manifest(record) for record in added.records())
+    assert manifest["snapshotters"] == ["overlay"]
+    config = content_labels(snapcore, manifest["config"])
+    refs = {config[gc_ref_snapshot(each)] for each in ("native", "overlay")}
+    assert refs == {done["chain_id"]}
+
+
 def test_labels_for_snapshots(snapcore: Snapcore, registry: FakeRegistry) -> None:
     assert pull(snapcore, registry, "--snapshotter-label", "team=a", "-q").code == 0
     rows = snapcore("snapshots", "ls", "--format", "json").records()

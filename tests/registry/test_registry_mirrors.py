@@ -11,7 +11,13 @@ from support.clients import PATIENCE
 from support.faults import FakeRegistry, Fault, HttpServer, Reply, status, with_body
 
 from snapcore.content import ContentStore
-from snapcore.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
+from snapcore.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    SnapcoreError,
+    Unavailable,
+)
 from snapcore.oci import Descriptor, Reference
 from snapcore.oci.descriptor import OCI_LAYER, OCI_MANIFEST
 from snapcore.registry import (
@@ -161,7 +167,7 @@ async def test_secrets_stay_with_their_host(store: ContentStore, tmp_path: Path)
             f'server = "{server.url}"\n[host."{mirror.url}"]\n'
             f'[host."{mirror.url}".header]\nx-key = ["k1", "k2"]\n'
         )
-        with opened(store, tmp_path, text, source) as client, pytest.raises(Exception):  # noqa: B017, PT011
+        with opened(store, tmp_path, text, source) as client, pytest.raises(SnapcoreError):
             await client.fetch(layer_of_nobody(), REFERENCE)
         shown = Credentials("alice", f"for-{mirror.host}").basic()
         assert [seen.headers.get("authorization") for seen in mirror.seen] == [None, shown]

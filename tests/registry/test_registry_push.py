@@ -34,6 +34,8 @@ from snapcore.registry import (
     Credentials,
     CredentialSource,
     GivenCredentials,
+    HostConfig,
+    HostsResolver,
     Outgoing,
     PushListener,
     anonymous,
@@ -185,6 +187,7 @@ def push(
     wanted: Outgoing,
     name: str = "app:1",
     credentials: CredentialSource = anonymous,
+    hosts: HostsResolver | None = None,
 ) -> Pushed:
     how: dict[Digest, str] = {}
     offsets: list[int] = []
@@ -195,7 +198,7 @@ def push(
     )
 
     async def run() -> None:
-        with opened(store, credentials) as client, single_error():
+        with opened(store, credentials, hosts=hosts) as client, single_error():
             await client.push(wanted, Reference.parse(f"{host}/{name}"), listener, CHUNK)
 
     trio.run(run)
@@ -328,6 +331,18 @@ def test_a_blob_is_mounted(store: ContentStore, target: FakeTarget) -> None:
     assert pushed.how[Digest.of(LARGE)] == "mounted"
     assert target.requests("PATCH") == []
     assert store.info(Digest.of(LARGE)).labels[distribution_source(host)] == "app,base/image"
+
+
+def test_a_mount_at_an_endpoint_that_wants_the_namespace(
+    store: ContentStore, target: FakeTarget
+) -> None:
+    with_source(store, "far.example", LARGE, "base")
+    target.elsewhere["base", str(Digest.of(LARGE))] = LARGE
+    endpoint = HostConfig("m", target.server.host, plain_http=True, namespace="far.example")
+    pushed = push(store, "far.example", image(store, LARGE), hosts=lambda host: (endpoint,))
+    assert pushed.how[Digest.of(LARGE)] == "mounted"
+    (mount,) = target.requests("mount=")
+    assert parse_qs(urlsplit(mount.path).query)["ns"] == ["far.example"]
 
 
 @pytest.mark.parametrize("code", [202, 400, 403, 405])

@@ -11,6 +11,7 @@ from snapcore.content import ContentStore
 from snapcore.registry import (
     CredentialSource,
     DefaultHosts,
+    HostsResolver,
     RegistryClient,
     RetryPolicy,
     Timeouts,
@@ -32,11 +33,12 @@ def opened(
     timeouts: Timeouts | None = None,
     policy: RetryPolicy = PATIENCE,
     clock: Callable[[], float] = time.monotonic,
+    hosts: HostsResolver | None = None,
 ) -> Iterator[RegistryClient]:
     """Open a client and close it."""
     client = RegistryClient(
         store,
-        hosts=DefaultHosts(plain_http=True),
+        hosts=hosts or DefaultHosts(plain_http=True),
         credentials=credentials,
         transport=Transport(timeouts=timeouts, clock=clock),
         policy=policy,

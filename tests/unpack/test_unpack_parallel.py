@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ import pluggy
 import pytest
 import trio
 from support.layout import File, LayoutBuilder, opaque, tar_of, whiteout
+from trio.testing import wait_all_tasks_blocked
 
 from snapcore import labels as label_keys
 from snapcore.archive import tree_digest
@@ -182,31 +184,72 @@ def test_cancelling_leaves_no_key(node: Node, tmp_path: Path, census: None) -> N
     node.close()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_the_limit_on_layers_is_the_nodes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
-) -> None:
-    most = running = 0
-    original = WorkerPool.run
+class Counting:
+    """Counts the jobs that run at the same time; each waits for what else can begin."""
 
-    async def counted(
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.most = self._running = 0
+        self._original = WorkerPool.run
+        counting = self
+
+        async def run(
+            pool: WorkerPool,
+            job: Job,
+            descriptors: Sequence[int],
+            progress: Callable[[int], None],
+        ) -> Done | None:
+            return await counting._run(pool, job, descriptors, progress)
+
+        monkeypatch.setattr(WorkerPool, "run", run)
+
+    async def _run(
+        self,
         pool: WorkerPool,
         job: Job,
         descriptors: Sequence[int],
         progress: Callable[[int], None],
     ) -> Done | None:
-        nonlocal most, running
-        running += 1
-        most = max(most, running)
+        self._running += 1
+        self.most = max(self.most, self._running)
+        await wait_all_tasks_blocked(0.01)
         try:
-            return await original(pool, job, descriptors, progress)
+            return await self._original(pool, job, descriptors, progress)
         finally:
-            running -= 1
+            self._running -= 1
 
-    monkeypatch.setattr(WorkerPool, "run", counted)
+
+def node_with(tmp_path: Path, workers: int) -> Node:
     config = NodeConfig.at(str(tmp_path / "root"))
-    config = replace(config, unpack=replace(config.unpack, workers=workers))
-    with Node.open(config) as node:
+    return Node.open(replace(config, unpack=replace(config.unpack, workers=workers)))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_limit_on_layers_is_the_nodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    counting = Counting(monkeypatch)
+    with node_with(tmp_path, workers) as node:
         gate(node, apart=12)
         load(node, layout(tmp_path, BASE, *STACKS["twelve"]), "overlay")
-    assert most == workers
+    assert counting.most == workers
+
+
+@pytest.mark.parametrize(("workers", "most"), [(1, 1), (2, 2), (8, 3)])
+def test_several_images_share_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, most: int
+) -> None:
+    counting = Counting(monkeypatch)
+    builders = [
+        layout(tmp_path / name, tar_of(File(name, name.encode()))) for name in ("a", "b", "c")
+    ]
+
+    async def all_of_them(node: Node) -> None:
+        async with trio.open_nursery() as nursery:
+            for number, builder in enumerate(builders):
+                choice = UnpackChoice(snapshotters=("overlay",))
+                load_one = partial(node.import_, name=f"example/{number}", choice=choice)
+                nursery.start_soon(load_one, str(builder.directory))
+
+    with node_with(tmp_path, workers) as node:
+        trio.run(all_of_them, node)
+    assert counting.most == most
