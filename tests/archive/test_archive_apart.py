@@ -15,20 +15,16 @@ from support.layers import (
     Layer,
     LocalSteps,
     MemorySource,
-    Refused,
-    describe,
-    empty_tree,
     entry,
     file,
     folder,
     hardlink,
-    model_apply,
-    observe,
     opaque,
     opened,
     symlink,
     whiteout,
 )
+from support.tree_model import Refused, describe, empty_tree, model_apply, observe
 
 from snapcore.archive import (
     ApplyPolicy,

@@ -9,17 +9,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from support.layers import (
-    Apart,
-    Layer,
-    Overlay,
-    Refused,
-    describe,
-    empty_tree,
-    model_apply,
-    observe,
-)
+from support.layers import Apart, Layer, Overlay
 from support.stacks import built_stacks, stacks
+from support.tree_model import Refused, describe, empty_tree, model_apply, observe
 
 from snapcore.archive import tree_digest
 from snapcore.errors import RefusedInput

@@ -12,16 +12,8 @@ from pathlib import Path
 
 import pytest
 from support.layer_cases import BASE, CASES, REFUSED, Changes
-from support.layers import (
-    Layer,
-    Native,
-    Overlay,
-    Refused,
-    describe,
-    empty_tree,
-    model_apply,
-    observe,
-)
+from support.layers import Layer, Native, Overlay
+from support.tree_model import Refused, describe, empty_tree, model_apply, observe
 
 from snapcore.archive import EntryType
 from snapcore.errors import RefusedInput

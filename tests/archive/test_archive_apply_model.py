@@ -10,17 +10,9 @@ from typing import TypeAlias
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from support.layers import (
-    Layer,
-    Native,
-    Overlay,
-    Refused,
-    describe,
-    empty_tree,
-    model_apply,
-    observe,
-)
+from support.layers import Layer, Native, Overlay
 from support.stacks import stacks
+from support.tree_model import Refused, describe, empty_tree, model_apply, observe
 
 from snapcore.archive import tree_digest
 from snapcore.errors import RefusedInput

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.layers import LocalSteps, observe, opened
+from support.layers import LocalSteps, opened
 from support.tars import directory, file, gzipped, tar, whiteout, zstandarded
+from support.tree_model import observe
 
 from snapcore.archive import (
     ApplyPolicy,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from snapcore.archive import Entry, EntryType
-from support.layers import Layer, Refused, empty_tree, entry, model_apply
+from support.layers import Layer, entry
+from support.tree_model import Refused, empty_tree, model_apply
 
 _NAMES = st.sampled_from([b"a", b"b", b"c"])
 _PATHS = st.lists(_NAMES, min_size=1, max_size=3).map(b"/".join)
