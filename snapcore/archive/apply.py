@@ -183,6 +183,8 @@ class Applier:
         if entry.type is not EntryType.DIRECTORY:
             raise RefusedInput(f"layer entry {shown(())}: it is a {entry.type.value}")
         self._set_directory(entry, (), self._destination.directory)
+        # It may be the open directory, and from now on what is made in it may inherit from it.
+        self._tree.forget()
 
     def _whiteout(self, entry: Entry) -> None:
         if is_leftover(entry.path):

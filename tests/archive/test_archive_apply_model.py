@@ -10,11 +10,11 @@ from typing import TypeAlias
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from support.layers import Layer, Native, Overlay
+from support.layers import Apart, Layer, Native, Overlay, entry, file, folder
 from support.stacks import stacks
 from support.tree_model import Refused, describe, empty_tree, model_apply, observe
 
-from snapcore.archive import tree_digest
+from snapcore.archive import EntryType, tree_digest
 from snapcore.errors import RefusedInput
 
 pytestmark = pytest.mark.needs_root
@@ -81,3 +81,24 @@ def test_all_backends_and_modes_agree_with_the_model_for_long(
     stack: list[Layer], tmp_path: FilePath
 ) -> None:
     check(stack, tmp_path)
+
+
+@pytest.mark.parametrize("kind", [Native, Overlay, Apart])
+@pytest.mark.parametrize("name", ["", "d"])
+def test_nothing_inherits_from_a_directory_that_is_changed_while_open(
+    kind: Callable[[str], Backend], name: str, tmp_path: FilePath
+) -> None:
+    inside = f"{name}/" if name else ""
+    layer = [
+        folder(name),
+        file(f"{inside}before"),
+        entry(name, EntryType.DIRECTORY, mode=0o2775, ids=(0, 100)),
+        file(f"{inside}after"),
+        file(f"{inside}before", b"again"),
+    ]
+    place, tree = kind(str(tmp_path)), empty_tree()
+    for each in ([], layer):
+        tree = model_apply(tree, each)
+        place.apply(each)
+    with place.mounted() as root:
+        assert observe(root) == describe(tree)
