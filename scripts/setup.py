@@ -22,6 +22,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parent.parent
 VENV = REPO / ".venv"
 STAMP = VENV / ".snapcore-setup"
+SYSTEM = Path("/")
 POLICY = Path("/usr/sbin/policy-rc.d")
 SEARCH_PATH = os.environ.get("PATH", os.defpath) + ":/usr/local/sbin:/usr/sbin:/sbin"
 # Installed first and used without build isolation: pinned like the rest, and downloaded once.
@@ -37,12 +38,14 @@ class Tool:
         package: Debian package that has it.
         purpose: what is left out without it.
         service: systemd unit that the package would enable, which nobody here wants.
+        files: what else tells, by being there, that it is installed.
     """
 
     program: str
     package: str
     purpose: str
     service: str = ""
+    files: tuple[str, ...] = ()
 
 
 TOOLS = (
@@ -58,7 +61,19 @@ TOOLS = (
     Tool("containerd", "containerd", "the benchmark's other side", "containerd"),
     Tool("npm", "npm", "building the benchmark's image"),
     Tool("unpigz", "pigz", "the benchmark's other side inflates with it"),
+    Tool("gcc", "gcc", "building pyfuse3 for snapcore-fuse"),
+    Tool("pkg-config", "pkg-config", "building pyfuse3 for snapcore-fuse"),
+    Tool("fusermount3", "fuse3", "snapcore-fuse without root"),
+    # No program tells of these headers; pkg-config is asked for them when pyfuse3 is built.
+    Tool(
+        "pkg-config",
+        "libfuse3-dev",
+        "building pyfuse3 for snapcore-fuse",
+        files=("usr/include/fuse3/fuse.h",),
+    ),
 )
+# Comes as source only and needs the tools above, so one distribution may have to be left out.
+NEEDS_COMPILER = {"plugins/fuse": "pyfuse3"}
 
 
 def main() -> int:
@@ -77,7 +92,13 @@ def main() -> int:
 
 def missing_tools() -> list[Tool]:
     """Return the tools that are not on this machine, wherever they might come from."""
-    return [tool for tool in TOOLS if shutil.which(tool.program, path=SEARCH_PATH) is None]
+    return [tool for tool in TOOLS if not is_installed(tool)]
+
+
+def is_installed(tool: Tool) -> bool:
+    """Tell whether a tool's program and files are there."""
+    program = shutil.which(tool.program, path=SEARCH_PATH)
+    return program is not None and all((SYSTEM / file).exists() for file in tool.files)
 
 
 def can_make_venv() -> bool:
@@ -171,17 +192,34 @@ def install_python() -> int:
     pip = make_venv()
     common = ("install", "--quiet", "--disable-pip-version-check", "--no-input")
     pins = ("--constraint", str(REPO / "constraints.txt"))
+    install = (*pip, *common, *pins)
     requirements: list[str] = []
     for project in projects():
-        requirements += ["--editable", f"{project}{extras(project)}"]
-    steps = (BUILD_TOOLS, ("--no-build-isolation", *requirements))
-    for step in steps:
-        done = subprocess.run([*pip, *common, *pins, *step], cwd=REPO, check=False)
+        if can_build(install, project):
+            requirements += ["--editable", f"{project}{extras(project)}"]
+    for step in (BUILD_TOOLS, ("--no-build-isolation", *requirements)):
+        done = subprocess.run([*install, *step], cwd=REPO, check=False)
         if done.returncode != 0:
             print("pip failed; see above. Is a package index within reach?", file=sys.stderr)
             return done.returncode
     STAMP.write_text(fingerprint())
     return 0
+
+
+def can_build(install: Sequence[str], project: Path) -> bool:
+    """Install what a distribution needs built here; say so and return False if that fails."""
+    name = str(project.relative_to(REPO)) if project != REPO else ""
+    package = NEEDS_COMPILER.get(name)
+    if package is None:
+        return True
+    print(f"Building {package} for {name}", flush=True)
+    done = subprocess.run([*install, package], cwd=REPO, check=False, capture_output=True)
+    if done.returncode == 0:
+        return True
+    packages = "gcc pkg-config libfuse3-dev fuse3 python3-dev"
+    print(f"{package} cannot be built, so {name} is left out.", file=sys.stderr)
+    print(f"On Debian: apt-get install --no-install-recommends {packages}", file=sys.stderr)
+    return False
 
 
 def make_venv() -> list[str]:

@@ -26,7 +26,12 @@ def setup(tmp_path: Path) -> ModuleType:
     (tmp_path / "plugins/mine").mkdir(parents=True)
     for name in ("pyproject.toml", "plugins/mine/pyproject.toml", "constraints.txt"):
         (tmp_path / name).write_text('[project]\nname = "x"\n')
-    values = {"REPO": tmp_path, "POLICY": tmp_path / "policy-rc.d", "SEARCH_PATH": str(tmp_path)}
+    values = {
+        "REPO": tmp_path,
+        "SYSTEM": tmp_path,
+        "POLICY": tmp_path / "policy-rc.d",
+        "SEARCH_PATH": str(tmp_path),
+    }
     for name, value in values.items():
         setattr(module, name, value)
     return module
@@ -50,6 +55,30 @@ def test_it_finds_programs_that_no_package_manager_knows(setup: ModuleType, tmp_
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     assert "skopeo" not in [tool.program for tool in setup.missing_tools()]
+
+
+def test_headers_count_as_missing_though_their_program_is_there(
+    setup: ModuleType, tmp_path: Path
+) -> None:
+    program = tmp_path / "pkg-config"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    assert [t.package for t in setup.missing_tools() if t.program == "pkg-config"] == [
+        "libfuse3-dev"
+    ]
+    (tmp_path / "usr/include/fuse3").mkdir(parents=True)
+    (tmp_path / "usr/include/fuse3/fuse.h").touch()
+    assert "libfuse3-dev" not in [tool.package for tool in setup.missing_tools()]
+
+
+def test_what_cannot_be_built_is_left_out_and_said(
+    setup: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert setup.can_build(("false",), tmp_path / "plugins/mine")
+    assert not setup.can_build(("false",), tmp_path / "plugins/fuse")
+    said = capsys.readouterr().err
+    assert "plugins/fuse is left out" in said
+    assert "libfuse3-dev" in said
 
 
 def test_new_services_do_not_start_and_the_policy_goes_again(setup: ModuleType) -> None:
