@@ -205,7 +205,8 @@ class Applier:
             os.close(file)
 
     def _open_new(self, parent: Directory, name: bytes) -> int:
-        if not self._in_the_way(parent, name):
+        # In an upper directory a new file hides one that is only below by itself.
+        if not self._below(parent, name).leads_on:
             try:
                 return os.open(name, _CREATE, 0o600, dir_fd=parent.upper)
             except FileExistsError:
@@ -236,7 +237,8 @@ class Applier:
 
     def _symlink(self, entry: Entry, parent: Directory) -> None:
         name, path = entry.path[-1], self._touched(entry, parent)
-        if self._in_the_way(parent, name) or not self._symlinked(entry.link, parent, name):
+        below = self._below(parent, name)
+        if below is not Was.ABSENT or not self._symlinked(entry.link, parent, name):
             self._tree.vacate(parent, name, Was.SYMLINK)
             os.symlink(entry.link, name, dir_fd=parent.upper)
         else:
@@ -297,9 +299,9 @@ class Applier:
         return path
 
     @staticmethod
-    def _in_the_way(parent: Directory, name: bytes) -> bool:
-        """Tell whether the tree below has something under the name of a new node."""
-        return parent.lower is not None and lookup(parent.lower, name) is not None
+    def _below(parent: Directory, name: bytes) -> Was:
+        """Return the kind of node that the tree below has under the name of a new one."""
+        return Was.of(None if parent.lower is None else lookup(parent.lower, name))
 
 
 class _SinglePass(Applier):

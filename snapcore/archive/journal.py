@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import stat
 from enum import Enum, auto
-from typing import Final, Protocol
+from typing import Protocol
 
 from snapcore.archive.failures import Blocked, Path
 from snapcore.archive.types import WhiteoutsFirst
@@ -38,8 +38,10 @@ class Was(Enum):
             return cls.DIRECTORY
         return cls.SYMLINK if stat.S_ISLNK(status.st_mode) else cls.OTHER
 
-
-_LEADS_ON: Final = (Was.DIRECTORY, Was.SYMLINK)
+    @property
+    def leads_on(self) -> bool:
+        """Whether the way of a path can go through it."""
+        return self is Was.DIRECTORY or self is Was.SYMLINK
 
 
 class Journal(Protocol):
@@ -125,7 +127,7 @@ class Tracking:
     def change(self, path: Path, before: Was, after: Was) -> None:
         """Note that the kind of node at `path` changes."""
         # Only directories and symlinks change how paths resolve; the first note is the truth.
-        if before in _LEADS_ON or after in _LEADS_ON:
+        if before.leads_on or after.leads_on:
             self._below.setdefault(path, before)
 
     def empty(self, path: Path) -> None:

@@ -6,7 +6,7 @@ itself there is no lower, and every rule here degenerates to the plain one.
 
 No path is ever resolved by the kernel through a symlink, and none that was resolved is kept:
 only the last directory stays open, under the name that the layer used for it, and it is given up
-whenever anything is removed or replaced.
+whenever a directory or a symlink, which that name may lead through, is removed or replaced.
 """
 
 from __future__ import annotations
@@ -312,9 +312,7 @@ class MergedTree:
             after: what comes there.
         """
         found = self.find(directory, name)
-        self._journal.change((*directory.path, name), Was.of(found and found[0]), after)
-        if found is not None:
-            self.forget()
+        self._change(directory, name, Was.of(found and found[0]), after)
         if found is None or found[1]:
             try:
                 remove_name(directory.upper, name)
@@ -327,12 +325,16 @@ class MergedTree:
         found = self.find(directory, name)
         if found is None:
             return
-        self._journal.change((*directory.path, name), Was.of(found[0]), Was.ABSENT)
-        self.forget()
+        self._change(directory, name, Was.of(found[0]), Was.ABSENT)
         if found[1]:
             remove_name(directory.upper, name)
         if directory.lower is not None and lookup(directory.lower, name) is not None:
             os.mknod(name, stat.S_IFCHR, 0, dir_fd=directory.upper)
+
+    def _change(self, directory: Directory, name: bytes, before: Was, after: Was) -> None:
+        self._journal.change((*directory.path, name), before, after)
+        if before.leads_on:
+            self.forget()
 
     def empty(self, path: Path) -> None:
         """Remove everything that a directory has, on behalf of an opaque marker."""

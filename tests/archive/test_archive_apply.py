@@ -36,6 +36,7 @@ from snapcore.archive import (
 )
 from snapcore.archive.deferred import DeferredDirectories
 from snapcore.archive.metadata import clamp_time
+from snapcore.linux import Resolve, openat2
 from snapcore.oci import WhiteoutStyle
 
 DIRECTORY: Final = EntryType.DIRECTORY
@@ -308,6 +309,26 @@ def test_new_names_are_new_inodes(kind: type[Native | Overlay], tmp_path: Path) 
     with place.mounted() as root, open(f"{root}/f", "rb") as held:
         place.apply([file("f", b"new")])
         assert held.read() == b"old"
+
+
+@needs_root
+@both
+def test_replacing_files_does_not_open_their_directory_again(
+    kind: type[Native | Overlay], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = 0
+
+    def counting(directory: int, path: bytes, flags: int, resolve: Resolve) -> int:
+        nonlocal opened
+        opened += 1
+        return openat2(directory, path, flags, resolve)
+
+    place = kind(str(tmp_path))
+    files = [file(f"dir/{number}") for number in range(20)]
+    place.apply([folder("dir"), *files])
+    monkeypatch.setattr("snapcore.archive.tree.openat2", counting)
+    place.apply(files)
+    assert 0 < opened <= 3
 
 
 # --- the root -------------------------------------------------------------------------------------
