@@ -280,6 +280,14 @@ def test_ratio_budget_counts_past_64_mib(pack: Callable[[bytes], bytes]) -> None
 
 
 @pytest.mark.parametrize("pack", [tars.gzipped, tars.zstandarded])
+def test_zeros_without_end_go_past_the_ratio_that_holds_by_default(
+    pack: Callable[[bytes], bytes],
+) -> None:
+    with pytest.raises(RefusedInput, match="200 to 1"):
+        unpacked(pack(bytes(65 << 20)))
+
+
+@pytest.mark.parametrize("pack", [tars.gzipped, tars.zstandarded])
 def test_member_budget(pack: Callable[[bytes], bytes]) -> None:
     assert unpacked(pack(b"a") * 5, Limits(members=5)) == b"aaaaa"
     with pytest.raises(RefusedInput, match="more than 4"):
