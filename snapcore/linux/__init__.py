@@ -12,6 +12,7 @@ from snapcore.linux.identity import mount_namespace as mount_namespace
 from snapcore.linux.mounts import MountAttr as MountAttr
 from snapcore.linux.mounts import MountFlag as MountFlag
 from snapcore.linux.mounts import UnmountFlag as UnmountFlag
+from snapcore.linux.mounts import fs_messages as fs_messages
 from snapcore.linux.mounts import fsconfig_create as fsconfig_create
 from snapcore.linux.mounts import fsconfig_flag as fsconfig_flag
 from snapcore.linux.mounts import fsconfig_string as fsconfig_string

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from contextlib import suppress
 from enum import IntFlag
 from typing import Final
 
@@ -24,6 +25,7 @@ _AT_EMPTY_PATH: Final = 0x1000
 _AT_RECURSIVE: Final = 0x8000
 _OPEN_TREE_CLONE: Final = 1
 _MOVE_MOUNT_F_EMPTY_PATH: Final = 4
+_MESSAGE: Final = 4096
 
 
 class MountFlag(IntFlag):
@@ -171,6 +173,20 @@ def fsconfig_create(context: int) -> None:
             ctypes.c_int(0),
         )
     )
+
+
+def fs_messages(context: int) -> tuple[str, ...]:
+    """Return what the kernel has to say of a filesystem context, each message once.
+
+    Source: kernel, Documentation/filesystems/mount_api.rst: a letter for the severity, a blank
+    and the text. Filesystems from before that API say nothing.
+    """
+    messages: list[str] = []
+    with suppress(OSError):  # ENODATA: no more
+        while True:
+            text = os.read(context, _MESSAGE).decode(errors="replace")
+            messages.append(text.partition(" ")[2].strip())
+    return tuple(messages)
 
 
 def fsmount(context: int, attributes: MountAttr = MountAttr.NONE) -> int:
