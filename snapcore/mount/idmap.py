@@ -127,12 +127,15 @@ def bind_mapped(
 
 
 @contextmanager
-def mapped_lowers(lowers: Sequence[str], mapping: IdMapping) -> Iterator[tuple[str, ...]]:
+def mapped_lowers(
+    lowers: Sequence[str], mapping: IdMapping, state: str | None
+) -> Iterator[tuple[str, ...]]:
     """Show directories with their ids mapped, for the duration of a `with` block.
 
     Args:
         lowers: absolute paths.
         mapping: the maps.
+        state: directory for a mount point; the system's temporary directory if None.
 
     Yields:
         Where to find each; an overlay that was mounted on them keeps them.
@@ -141,7 +144,7 @@ def mapped_lowers(lowers: Sequence[str], mapping: IdMapping) -> Iterator[tuple[s
         OSError: the kernel, or their filesystem, cannot.
     """
     base = os.path.commonpath([os.path.dirname(lower) for lower in lowers])
-    point = tempfile.mkdtemp(prefix="snapcore-idmap-")
+    point = tempfile.mkdtemp(prefix="snapcore-idmap-", dir=state)
     try:
         bind_mapped(base, point, MountAttr.RDONLY, mapping, recursive=False)
         try:

@@ -49,13 +49,20 @@ _ATTRIBUTES = {
     MountFlag.NODIRATIME: MountAttr.NODIRATIME,
     MountFlag.STRICTATIME: MountAttr.STRICTATIME,
 }
+_UNMAPPABLE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSPC})
 _LACKING = frozenset({errno.ENOSYS, errno.EINVAL})
 # Classic mount(2) copies one page of options and cuts the rest off without a word.
 _MAX_DATA = os.sysconf("SC_PAGE_SIZE") - 1
 
 
-def mount_all(mounts: Sequence[Mount], target: str) -> None:
+def mount_all(mounts: Sequence[Mount], target: str, state: str | None = None) -> None:
     """Mount a list onto `target`, all of it or nothing.
+
+    Args:
+        mounts: the list.
+        target: the mount point.
+        state: a private directory of the caller's, where an overlay with mapped ids has another
+            mount point for a moment; the system's temporary directory if None.
 
     Raises:
         InvalidArgument: the list is empty, or a mount's target leaves `target`.
@@ -70,7 +77,7 @@ def mount_all(mounts: Sequence[Mount], target: str) -> None:
     try:
         for item in mounts:
             place = _place(item, target)
-            _mount_one(item, place)
+            _mount_one(item, place, state)
             done.append(place)
     except SnapcoreError:
         for place in reversed(done):
@@ -108,7 +115,7 @@ def temporary_mount(mounts: Sequence[Mount], directory: str | None = None) -> It
 
     Args:
         mounts: the list.
-        directory: parent of the mount point; the system's temporary directory if None.
+        directory: parent of the mount points; the system's temporary directory if None.
 
     Yields:
         The mount point.
@@ -118,7 +125,7 @@ def temporary_mount(mounts: Sequence[Mount], directory: str | None = None) -> It
     """
     target = tempfile.mkdtemp(prefix="snapcore-mount-", dir=directory)
     try:
-        mount_all(mounts, target)
+        mount_all(mounts, target, directory)
         try:
             yield target
         finally:
@@ -148,7 +155,7 @@ def _place(item: Mount, target: str) -> str:
     return place
 
 
-def _mount_one(item: Mount, place: str) -> None:
+def _mount_one(item: Mount, place: str, state: str | None) -> None:
     item, mapping = take_mapping(item)
     flags, data = split_options(item.options)
     if item.type == "bind":
@@ -160,7 +167,7 @@ def _mount_one(item: Mount, place: str) -> None:
         elif flags & MountFlag.BIND:
             _bind(item.source, place, flags)
         elif item.type == "overlay" and item.option("lowerdir"):
-            _overlay(item, place, mapping)
+            _overlay(item, place, mapping, state)
         elif mapping:
             raise Unimplemented(f"a mount of {item.type} at {place!r} cannot have its ids mapped")
         else:
@@ -181,7 +188,7 @@ def _bind(source: str, place: str, flags: MountFlag) -> None:
             raise
 
 
-def _overlay(item: Mount, place: str, mapping: IdMapping | None) -> None:
+def _overlay(item: Mount, place: str, mapping: IdMapping | None, state: str | None) -> None:
     lowers = split_lowers(item.option("lowerdir") or "")
     if len(lowers) > MAX_LOWERS:
         raise FailedPrecondition(
@@ -191,7 +198,7 @@ def _overlay(item: Mount, place: str, mapping: IdMapping | None) -> None:
     if mapping is None:
         _overlay_of(item, lowers, place)
         return
-    with mapped_lowers(lowers, mapping) as shown:
+    with mapped_lowers(lowers, mapping, state) as shown:
         _overlay_of(item, shown, place)
 
 
@@ -242,7 +249,7 @@ def _shortened(item: Mount, place: str, data: str) -> tuple[str, str]:
 
 def _mount_error(error: OSError, item: Mount, place: str, *, mapped: bool) -> SnapcoreError:
     text = f"cannot mount {item.type} from {item.source!r} at {place!r}: {error.strerror}"
-    if mapped and error.errno in (errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP):
+    if mapped and error.errno in _UNMAPPABLE:
         text += " (its ids are mapped, which kernel, filesystem or user namespace may not allow)"
     if error.errno in (errno.EPERM, errno.EACCES):
         return PermissionDenied(f"{text} (mounting needs root or a user namespace)")

@@ -35,10 +35,16 @@ class MountRequest:
 
 
 class Mounter:
-    """Mounts images of one node and keeps the records that protect them from collection."""
+    """Mounts images of one node and keeps the records that protect them from collection.
 
-    def __init__(self, records: MountStore) -> None:
+    Args:
+        records: what is mounted.
+        state: the process's private directory, for mount points of a moment.
+    """
+
+    def __init__(self, records: MountStore, state: str) -> None:
         self._records = records
+        self._state = state
 
     def mount(self, request: MountRequest, target: str) -> MountRecord:
         """Mount an image at a directory.
@@ -60,7 +66,7 @@ class Mounter:
                 place, request.image, request.snapshotter.name, key, rw=request.rw
             )
             try:
-                mount_all(mounts, place)
+                mount_all(mounts, place, self._state)
             except BaseException:
                 self._records.delete(place)
                 raise

@@ -88,7 +88,7 @@ class Node:
             self.snapshotters = Snapshotters(config, metadata.snapshotters, trace)
             self._resources.callback(self.snapshotters.close)
             self.images = Images(self.content, metadata.images, self.snapshotters)
-            self._mounter = Mounter(metadata.mounts)
+            self._mounter = Mounter(metadata.mounts, self._state)
             self._workers = WorkerPool(self._owner.fileno())
             self._resources.callback(self._workers.close)
             self._place = Workplace(
