@@ -24,6 +24,10 @@ from snapcore.snapshots.manager import open_snapshotter as open_snapshotter
 from snapcore.snapshots.manager import probe_snapshotter as probe_snapshotter
 from snapcore.snapshots.manager import snapshotter_options as snapshotter_options
 from snapcore.snapshots.metastore import MetaStore as MetaStore
+from snapcore.snapshots.overlayform import OverlayForm as OverlayForm
+from snapcore.snapshots.overlayform import find_overlay_form as find_overlay_form
+from snapcore.snapshots.overlayform import overlay_capabilities as overlay_capabilities
+from snapcore.snapshots.overlaystore import OverlayStore as OverlayStore
 from snapcore.snapshots.records import CommitPlan as CommitPlan
 from snapcore.snapshots.records import Record as Record
 from snapcore.snapshots.records import Reservation as Reservation

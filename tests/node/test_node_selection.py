@@ -9,7 +9,7 @@ import pytest
 
 from snapcore.config import NodeConfig
 from snapcore.node import Node
-from snapcore_overlay import Form, find_form
+from snapcore.snapshots import OverlayForm, find_overlay_form
 
 
 @pytest.mark.needs_root
@@ -18,12 +18,14 @@ def test_auto_tries_a_backend_once_until_it_is_open(
 ) -> None:
     tried: list[str] = []
 
-    def counted(root: str, *arguments: tuple[str, ...]) -> Form:
+    def counted(root: str, *arguments: tuple[str, ...]) -> OverlayForm:
         tried.append(root)
-        return find_form(root, *arguments)
+        return find_overlay_form(root, *arguments)
 
     for module in ("probe", "overlay"):
-        monkeypatch.setattr(import_module(f"snapcore_overlay.{module}"), "find_form", counted)
+        monkeypatch.setattr(
+            import_module(f"snapcore_overlay.{module}"), "find_overlay_form", counted
+        )
     config = NodeConfig(root=str(tmp_path / "root"), state=str(tmp_path / "state"))
     with Node.open(config) as node:
         assert node.snapshotter().name == "overlay"

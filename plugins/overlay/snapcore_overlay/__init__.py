@@ -2,7 +2,4 @@
 
 from snapcore_overlay.overlay import OverlaySnapshotter as OverlaySnapshotter
 from snapcore_overlay.overlay import Settings as Settings
-from snapcore_overlay.probe import Form as Form
-from snapcore_overlay.probe import capabilities as capabilities
-from snapcore_overlay.probe import find_form as find_form
 from snapcore_overlay.probe import probe as probe

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from snapcore.snapshots import Backend, Option, Options, Probe, hookimpl
+from snapcore.snapshots import Backend, Option, Options, OverlayForm, Probe, hookimpl
 from snapcore_overlay.overlay import OverlaySnapshotter, Settings
-from snapcore_overlay.probe import Form
 from snapcore_overlay.probe import probe as try_out
 
 
@@ -41,7 +40,7 @@ def snapcore_probe(root: str, options: Options) -> Probe:
 @hookimpl
 def snapcore_open(root: str, options: Options, probe: Probe) -> Backend:
     """Open the state below `root` in the form that the probe has found."""
-    form = probe.findings if isinstance(probe.findings, Form) else None
+    form = probe.findings if isinstance(probe.findings, OverlayForm) else None
     return OverlaySnapshotter(root, _settings(options), form)
 
 

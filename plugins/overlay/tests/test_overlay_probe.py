@@ -12,8 +12,8 @@ import pytest
 from snapcore.errors import FailedPrecondition, InvalidArgument
 from snapcore.mount import Mount, temporary_mount
 from snapcore.oci.whiteout import WhiteoutStyle
-from snapcore.snapshots import Capability
-from snapcore_overlay import OverlaySnapshotter, find_form, probe
+from snapcore.snapshots import Capability, find_overlay_form
+from snapcore_overlay import OverlaySnapshotter, probe
 
 pytestmark = pytest.mark.needs_root
 
@@ -54,14 +54,14 @@ def test_roots_that_options_cannot_carry_are_refused(tmp_path: Path, name: str) 
     "option", ["lowerdir=/", "upperdir=/x", "redirect_dir=on", "metacopy=on", "userxattr"]
 )
 def test_options_that_are_ours_are_refused(tmp_path: Path, option: str) -> None:
-    with pytest.raises(InvalidArgument, match="set by the overlay snapshotter itself"):
-        find_form(str(tmp_path), (option,))
+    with pytest.raises(InvalidArgument, match="set by the snapshotter itself"):
+        find_overlay_form(str(tmp_path), (option,))
 
 
 @pytest.mark.parametrize("option", ["volatile", "fsync=volatile", "a,b", ""])
 def test_options_that_break_promises_or_the_list_are_refused(tmp_path: Path, option: str) -> None:
     with pytest.raises(InvalidArgument, match="mount_options"):
-        find_form(str(tmp_path), (option,))
+        find_overlay_form(str(tmp_path), (option,))
 
 
 def test_an_option_that_the_kernel_refuses_makes_it_unusable(tmp_path: Path, census: None) -> None:

@@ -16,9 +16,8 @@ from snapcore import labels as label_keys
 from snapcore.errors import FailedPrecondition, InvalidArgument
 from snapcore.mount import temporary_mount
 from snapcore.oci.whiteout import WhiteoutStyle
-from snapcore.snapshots import Mounts, no_checkpoint
-from snapcore_overlay import OverlaySnapshotter, Settings, find_form
-from snapcore_overlay import overlay as overlay_module
+from snapcore.snapshots import Mounts, find_overlay_form, no_checkpoint, overlaystore
+from snapcore_overlay import OverlaySnapshotter, Settings
 
 pytestmark = pytest.mark.needs_root
 
@@ -124,18 +123,18 @@ def test_more_layers_than_options_can_name_are_refused(
     # Room for everything but the two lower directories, however short they are written.
     (mount,) = overlay.mounts("key")
     others = [option for option in mount.options if not option.startswith("lowerdir=")]
-    monkeypatch.setattr(overlay_module, "_MAX_OPTIONS", len(",".join(["ro", *others[:3]])))
+    monkeypatch.setattr(overlaystore, "_MAX_OPTIONS", len(",".join(["ro", *others[:3]])))
     before = _directories(tmp_path)
     _prepare(overlay, "one by one", "2")
     overlay.remove("one by one", no_checkpoint)
     overlay.cleanup(no_checkpoint)
-    form = replace(find_form(str(tmp_path)), one_by_one=False)
+    form = replace(find_overlay_form(str(tmp_path)), one_by_one=False)
     classic = OverlaySnapshotter(str(tmp_path / "root"), form=form)
     for method in (classic.prepare, classic.view):
         with pytest.raises(FailedPrecondition, match=r"'other' has 2 layers, which take \d+ bytes"):
             method("other", "2", {}, no_checkpoint)
     classic.close()
-    monkeypatch.setattr(overlay_module, "MAX_LOWERS", 1)
+    monkeypatch.setattr(overlaystore, "MAX_LOWERS", 1)
     with pytest.raises(FailedPrecondition, match="'other' has 2 layers, and overlayfs takes 1"):
         _prepare(overlay, "other", "2")
     assert _directories(tmp_path) == before
