@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from snapcore.content import ContentStore
 from snapcore.errors import AlreadyExists, FailedPrecondition, NotFound, SnapcoreError
 from snapcore.metadata import Image, ImageStore
+from snapcore.node.blobs import blobs_of
 from snapcore.node.selection import Snapshotters
 from snapcore.node.values import ImageCheck, ImageInspection
 from snapcore.oci import (
@@ -18,11 +19,10 @@ from snapcore.oci import (
     Reference,
     chain_id,
     is_image_config,
-    is_index,
     parse_config,
 )
 from snapcore.oci.manifest import MAX_DOCUMENT_BYTES
-from snapcore.unpack import best_document, choose, is_committed, read_document
+from snapcore.unpack import best_document, is_committed, read_document
 
 _log = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ class Images:
             NotFound: no such image.
         """
         image = self.get(reference)
-        required = tuple(self._required(image, platform))
+        required = blobs_of(self._store, image.target, platform)
         missing = tuple(d for d in required if not self._store.exists(d.digest))
         return ImageCheck(
             image.name, image.target, required, missing, self._unpacked(image, platform)
@@ -166,21 +166,6 @@ class Images:
             self._store.read_blob(config, MAX_DOCUMENT_BYTES),
             self.chain_id(located) if is_image_config(config.media_type) else "",
         )
-
-    def _required(self, image: Image, platform: Platform) -> Iterator[Descriptor]:
-        descriptor = image.target
-        while True:
-            yield descriptor
-            if not self._store.exists(descriptor.digest):
-                return
-            document = read_document(self._store, descriptor)
-            if document is None:
-                return
-            if not is_index(descriptor.media_type):
-                # A digest that a manifest names twice is one blob.
-                yield from {child.digest: child for child in document.children}.values()
-                return
-            descriptor = choose(descriptor, document.children, platform)[0]
 
     def _unpacked(self, image: Image, platform: Platform) -> dict[str, bool]:
         try:

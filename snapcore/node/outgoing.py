@@ -1,15 +1,16 @@
-"""Which blobs an image consists of when it leaves the node, and writing it to files."""
+"""What of an image leaves the node, and writing it to files."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 
 from snapcore.content import ContentStore
-from snapcore.errors import InvalidArgument, NotFound, RefusedInput
+from snapcore.errors import InvalidArgument, NotFound
 from snapcore.metadata import Image
+from snapcore.node.blobs import blobs_of
 from snapcore.oci import Descriptor, Platform
 from snapcore.oci.descriptor import DOCKER_LAYER_FOREIGN, OCI_LAYER_NONDISTRIBUTABLE
 from snapcore.registry import (
@@ -29,9 +30,7 @@ from snapcore.unpack import (
     SendProgress,
     SendStarted,
     best_document,
-    read_document,
 )
-from snapcore.unpack.handlers import MAX_INDEX_DEPTH
 
 _SHOWN = 5
 
@@ -48,8 +47,9 @@ def outgoing(store: ContentStore, image: Image, platform: Platform | None) -> Ou
         NotFound: blobs are missing, which are named; or nothing fits the platform.
     """
     root = image.target if platform is None else best_document(store, image.target, platform)
-    missing: list[Descriptor] = []
-    blobs = {blob.digest: blob for blob in _walk(store, root, missing, 0)}
+    blobs = blobs_of(store, root)
+    present = tuple(blob for blob in blobs if store.exists(blob.digest))
+    missing = [blob for blob in blobs if blob not in present and not _is_foreign(blob)]
     if missing:
         names = ", ".join(str(blob.digest) for blob in missing[:_SHOWN])
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
@@ -57,23 +57,12 @@ def outgoing(store: ContentStore, image: Image, platform: Platform | None) -> Ou
             f"image {image.name!r} is not here whole: {len(missing)} of its blobs are missing"
             f" ({names}{more}); pull it again, or choose a platform that is here"
         )
-    return Outgoing(image.name, root, tuple(blobs.values()))
+    return Outgoing(image.name, root, present)
 
 
-def _walk(
-    store: ContentStore, blob: Descriptor, missing: list[Descriptor], depth: int
-) -> Iterator[Descriptor]:
-    if depth > MAX_INDEX_DEPTH + 1:
-        raise RefusedInput(f"indexes nested more than {MAX_INDEX_DEPTH} deep")
-    if not store.exists(blob.digest):
-        # Such layers stay with whoever has the right to hand them out (image-spec, layer.md).
-        if not blob.media_type.startswith((OCI_LAYER_NONDISTRIBUTABLE, DOCKER_LAYER_FOREIGN)):
-            missing.append(blob)
-        return
-    document = read_document(store, blob)
-    for child in document.children if document else ():
-        yield from _walk(store, child, missing, depth + 1)
-    yield blob
+def _is_foreign(blob: Descriptor) -> bool:
+    """Tell whether a layer stays with whoever may hand it out (image-spec, layer.md)."""
+    return blob.media_type.startswith((OCI_LAYER_NONDISTRIBUTABLE, DOCKER_LAYER_FOREIGN))
 
 
 async def export_images(
