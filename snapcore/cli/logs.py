@@ -20,3 +20,11 @@ def set_up(level: str) -> None:
     logging.basicConfig(stream=sys.stderr, format=_FORMAT, level=level.upper())
     for name in _TOO_TALKATIVE:
         logging.getLogger(name).setLevel(logging.INFO)
+
+
+def silence_retries() -> None:
+    """Keep stamina from telling of each retry: what matters of them is told by ourselves."""
+    # Here, as it takes long to import, and most verbs never retry.
+    from stamina.instrumentation import set_on_retry_hooks
+
+    set_on_retry_hooks(())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 import click
 
 from snapcore.cli.flags import Flag, given
+from snapcore.cli.logs import silence_retries
 from snapcore.cli.output import Format
 from snapcore.errors import InvalidArgument
 
@@ -90,6 +91,7 @@ class Session:
         config = self.load(more).config
         from snapcore.node import Node
 
+        silence_retries()
         trace = _say if self.environment.get("SNAPCORE_TRACE_HOOKS") == "1" else None
         with Node.open(config, environment=self.environment, trace=trace) as node:
             yield node
