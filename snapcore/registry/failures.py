@@ -33,6 +33,8 @@ MAX_RETRY_AFTER: Final = 60.0
 """Longest wait in seconds that a peer may ask of us; more is cut to this."""
 _RETRIED: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CODE: Final = re.compile(r"[A-Z][A-Z_]{2,40}\Z")
+# How http.client tells what a proxy said to CONNECT.
+_TUNNEL: Final = re.compile(r"Tunnel connection failed: (\d{3})\b")
 _MAX_SHOWN_PATH: Final = 200
 
 
@@ -105,6 +107,8 @@ def from_status(status: int, what: str, body: bytes, wait: float | None) -> Snap
         return PermissionDenied(
             f"registry refused access to {what} ({said}); check the name and the credentials"
         )
+    if status == 407:
+        return _proxy_wants_credentials(what)
     if status == 429:
         return Transient(f"registry limits our rate: {what} ({said})", wait)
     if status in _RETRIED:
@@ -142,10 +146,28 @@ def from_wire(error: Exception, url: str) -> SnapcoreError:
     if isinstance(error, wire.TimeoutError) and not refused:
         return Transient(f"{where} did not answer in time")
     if isinstance(error, wire.ProxyError):
-        return Transient(f"the proxy did not connect us to {where}: {_reason(cause)}")
+        return _from_proxy(cause, where)
     if isinstance(error, wire.LocationParseError | wire.LocationValueError | wire.InvalidHeader):
         return Unavailable(f"malformed address or header from the peer at {where}")
     return Transient(f"connection to {where} failed: {_reason(cause)}")
+
+
+def _from_proxy(cause: BaseException, where: str) -> SnapcoreError:
+    answered = _TUNNEL.match(str(cause))
+    if answered is None:
+        return Transient(f"the proxy did not connect us to {where}: {_reason(cause)}")
+    status = int(answered[1])
+    if status == 407:
+        return _proxy_wants_credentials(where)
+    kind = Transient if status in _RETRIED else Unavailable
+    return kind(f"the proxy refused to connect us to {where} (HTTP {status})")
+
+
+def _proxy_wants_credentials(what: str) -> PermissionDenied:
+    return PermissionDenied(
+        f"the proxy to {what} wants other credentials (HTTP 407);"
+        " write them into its URL: http://user:password@host:port"
+    )
 
 
 def _reason(cause: BaseException) -> str:

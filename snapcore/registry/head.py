@@ -1,7 +1,8 @@
-"""A bound on the whole head of a response.
+"""A bound on the whole head of a response, and on each read of its body.
 
 A socket's timeout starts anew with each byte, so a peer could make us wait for ever for the end
-of one header. The head is read through a reader that knows when it must be complete.
+of one header; in a chunked body also for the end of a chunk's size, or of the trailer. Both are
+read through a reader that knows when a read must have ended.
 """
 
 from __future__ import annotations
@@ -13,28 +14,26 @@ from http.client import HTTPResponse
 from typing import Final
 
 HEAD_SECONDS: Final = 60.0
-"""Within this time the head of a response must be complete, or within the time that the socket
-waits for a single byte, if that is longer."""
+"""Within this time the head of a response must be complete, and a read of its body bring something,
+or within the time that the socket waits for a single byte, if that is longer."""
 
 
 class _Reader(io.RawIOBase):
-    """Reads a socket; until `end` is cleared, no read outlasts it."""
+    """Reads a socket; no read outlasts `end`, in monotonic seconds."""
 
     def __init__(self, connected: socket.socket, end: float) -> None:
         self._socket: Final = connected
         # Unbuffered, this is the socket's own reader: closing it lets the socket go.
         self._raw: Final = connected.makefile("rb", buffering=0)
-        self.end: float | None = end
+        self.end = end
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview[int], /) -> int | None:  # type: ignore[override]
-        if self.end is None:
-            return self._raw.readinto(buffer)
         left = self.end - time.monotonic()
         if left <= 0:
-            raise TimeoutError("the head of the response is not complete in time")
+            raise TimeoutError("the response does not go on in time")
         usual = self._socket.gettimeout()
         self._socket.settimeout(left if usual is None else min(left, usual))
         try:
@@ -58,8 +57,8 @@ class _Limited:
         return io.BufferedReader(self.reader)
 
 
-class LimitedHead(HTTPResponse):
-    """A response whose head is bounded; its body has the socket's own timeout."""
+class LimitedResponse(HTTPResponse):
+    """A response whose head, and each read of whose body, is bounded."""
 
     def __init__(
         self,
@@ -68,12 +67,12 @@ class LimitedHead(HTTPResponse):
         method: str | None = None,
         url: str | None = None,
     ) -> None:
-        seconds = max(HEAD_SECONDS, sock.gettimeout() or 0)
-        limited = _Limited(sock, time.monotonic() + seconds)
+        self._seconds: Final = max(HEAD_SECONDS, sock.gettimeout() or 0)
+        limited = _Limited(sock, time.monotonic() + self._seconds)
         self._reader: Final = limited.reader
         super().__init__(limited, debuglevel, method, url)  # type: ignore[arg-type]
 
-    def begin(self) -> None:
-        """Read the head."""
-        super().begin()
-        self._reader.end = None
+    def read1(self, n: int = -1) -> bytes:
+        """Read what comes next."""
+        self._reader.end = time.monotonic() + self._seconds
+        return super().read1(n)

@@ -9,16 +9,24 @@ half-written state is ever left to a thread nobody watches.
 from __future__ import annotations
 
 import contextvars
+import os
 import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import outcome
 import trio
 
 _T = TypeVar("_T")
+
+
+class _Connected(Protocol):
+    """A socket, or what stands for one."""
+
+    def fileno(self) -> int:
+        """Return the descriptor, -1 once it is closed."""
 
 
 class Interrupt:
@@ -34,10 +42,15 @@ class Interrupt:
         self._socket: socket.socket | None = None
         self._stopped = False
 
-    def register(self, connected: socket.socket | None) -> None:
-        """Note the socket that the worker is about to read from."""
+    def register(self, connected: _Connected | None) -> None:
+        """Note the socket that the worker is about to wait for."""
         with self._lock:
-            self._socket = connected
+            if self._socket is not None:
+                self._socket.close()
+            # A duplicate: wrapping a socket in TLS takes its descriptor away, and what wraps TLS
+            # in TLS is no socket at all.
+            number = -1 if connected is None else connected.fileno()
+            self._socket = None if number < 0 else socket.socket(fileno=os.dup(number))
             if self._stopped:
                 self._shut_down()
 
@@ -49,9 +62,8 @@ class Interrupt:
 
     def _shut_down(self) -> None:
         if self._socket is not None:
-            # The plain method: a TLS socket's own one drops its state under the reader's feet.
             with suppress(OSError):
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+                self._socket.shutdown(socket.SHUT_RDWR)
 
 
 # A context variable, because the connection objects that must find it are made inside urllib3;
@@ -59,8 +71,8 @@ class Interrupt:
 _current: contextvars.ContextVar[Interrupt] = contextvars.ContextVar("registry_interrupt")
 
 
-def register_socket(connected: socket.socket | None) -> None:
-    """Tell the worker call of this thread, if there is one, which socket it reads from."""
+def register_socket(connected: _Connected | None) -> None:
+    """Tell the worker call of this thread, if there is one, which socket it waits for."""
     interrupt = _current.get(None)
     if interrupt is not None:
         interrupt.register(connected)

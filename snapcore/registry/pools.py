@@ -12,7 +12,7 @@ import urllib3.exceptions as wire
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.response import HTTPResponse
 
-from snapcore.registry.head import LimitedHead
+from snapcore.registry.head import LimitedResponse
 from snapcore.registry.hosts import Tls
 from snapcore.registry.interrupt import register_socket
 from snapcore.registry.network import EVERYWHERE, Network, Reach, resolve
@@ -27,7 +27,7 @@ class Guarded(HTTPConnection):
         network: where the address is that it is connected to.
     """
 
-    response_class = LimitedHead
+    response_class = LimitedResponse
     network = Network.PUBLIC
 
     def __init__(
@@ -61,6 +61,8 @@ class Guarded(HTTPConnection):
                 for option in self.socket_options or ():
                     connected.setsockopt(*option)
                 connected.settimeout(self.timeout)
+                # Reached by a cancel from here on: also in the handshake, and in a proxy's answer.
+                register_socket(connected)
                 connected.connect(endpoint.address)
             except OSError as error:
                 connected.close()
@@ -137,12 +139,15 @@ class PoolCache:
         context = tls.context()
         manager: urllib3.PoolManager
         if proxy:
+            # A proxy's own certificate is always verified, and it is never shown ours.
+            proxy_context = Tls(tls.ca_files).context() if proxy.startswith("https:") else None
             manager = urllib3.ProxyManager(
                 _without_userinfo(proxy),
                 num_pools=_ORIGINS,
                 proxy_headers=_proxy_headers(proxy),
                 maxsize=self._max_connections,
                 ssl_context=context,
+                proxy_ssl_context=proxy_context,
             )
         else:
             manager = urllib3.PoolManager(

@@ -46,6 +46,7 @@ def test_retry_after(value: str, expected: float | None) -> None:
     [
         (401, PermissionDenied),
         (403, PermissionDenied),
+        (407, PermissionDenied),
         (404, NotFound),
         (408, Transient),
         (429, Transient),

@@ -1,21 +1,19 @@
-"""Redirects, proxies and TLS."""
+"""Redirects, TLS, and bounds on what a peer may send."""
 
 from __future__ import annotations
 
-import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from support.clients import STALLED
 from support.faults import HttpServer, Reply, Seen
 from support.registry import Identity
+from support.relays import TcpServer, trickle
 
 from snapcore.errors import InvalidArgument, RefusedInput, Unavailable
-from snapcore.registry import ClientCertificate, Proxies, Request, Tls, Transport
+from snapcore.registry import ClientCertificate, Request, Tls, Transport
 from snapcore.registry.failures import Transient
 from snapcore.registry.transport import MAX_REDIRECTS, USER_AGENT
 
@@ -122,26 +120,6 @@ def test_from_https_to_http_is_refused(
     transport.close()
 
 
-def test_plain_requests_go_through_their_proxy() -> None:
-    """Loopback is never proxied, so the target is a name that does not resolve."""
-    with HttpServer(lambda request: Reply(200, {}, b"by proxy")) as proxy:
-        transport = Transport(proxies=Proxies(http=f"http://u:p%40ss@{proxy.host}"))
-        assert get(transport, "http://registry.invalid/v2/", authorization=SECRET) == b"by proxy"
-        transport.close()
-        seen = proxy.seen[0]
-    assert seen.path == "http://registry.invalid/v2/"
-    assert seen.headers["proxy-authorization"] == "Basic dTpwQHNz"
-    assert seen.headers["authorization"] == SECRET
-
-
-def test_a_proxy_that_does_not_answer_is_named_as_the_cause() -> None:
-    transport = Transport(proxies=Proxies(https="http://u:s3cret@127.0.0.1:1"))
-    with pytest.raises(Unavailable, match="proxy") as refused:
-        get(transport, "https://registry.invalid/v2/")
-    assert "s3cret" not in str(refused.value)
-    transport.close()
-
-
 def test_tls_with_a_given_authority(
     transport: Transport, identity: Identity, tmp_path: Path
 ) -> None:
@@ -220,29 +198,32 @@ def test_authorization_is_not_shown() -> None:
     assert "s3cret" not in repr(Request("POST", "https://h/", authorization=SECRET, body=b"s3cret"))
 
 
-def test_a_trickling_head_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each byte comes in time; the head as a whole does not."""
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b"HTTP/1.1 200 OK\r\nX: ",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n1;",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: ",
+    ],
+    ids=["head", "size of a chunk", "trailer"],
+)
+def test_what_trickles_ends(
+    monkeypatch: pytest.MonkeyPatch, identity: Identity, tmp_path: Path, begin: bytes, tls: bool
+) -> None:
+    """Each byte comes in time; the whole does not."""
     monkeypatch.setattr("snapcore.registry.head.HEAD_SECONDS", 0.2)
     transport = Transport(timeouts=STALLED)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        stop = threading.Event()
-
-        def trickle() -> None:
-            connection, _ = listener.accept()
-            with connection, suppress(OSError):
-                connection.recv(65536)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
-                while not stop.wait(0.02):
-                    connection.sendall(b"x")
-
-        thread = threading.Thread(target=trickle)
-        thread.start()
-        try:
-            with pytest.raises(Transient, match="not answer in time"):
-                get(transport, f"http://127.0.0.1:{listener.getsockname()[1]}/")
-        finally:
-            stop.set()
-            thread.join()
+    context = identity.server_context(tmp_path) if tls else None
+    with TcpServer(trickle(begin, lambda: server), context) as server:
+        request = Request(
+            "GET", f"http{'s' if tls else ''}://{server.host}/", tls=Tls(skip_verify=True)
+        )
+        with (
+            pytest.raises(Transient, match="not answer in time"),
+            transport.send(request) as response,
+        ):
+            response.read_all(100, "answer")
     transport.close()
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 from urllib.parse import parse_qs, urlsplit
 
 import jwt
@@ -32,14 +32,14 @@ ISSUER: Final = "test-issuer"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A key and its self-signed certificate for 127.0.0.1."""
+    """A key and its self-signed certificate for 127.0.0.1 and other names."""
 
     key: rsa.RSAPrivateKey = field(repr=False)
     certificate: x509.Certificate
 
     @classmethod
-    def make(cls) -> Identity:
-        """Make a fresh one."""
+    def make(cls, *names: str) -> Identity:
+        """Make a fresh one, for these names besides."""
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "snapcore tests")])
         now = dt.datetime.now(tz=dt.UTC)
@@ -54,7 +54,10 @@ class Identity:
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(
                 x509.SubjectAlternativeName(
-                    [x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))]
+                    [
+                        *(x509.DNSName(dns) for dns in ("localhost", *names)),
+                        x509.IPAddress(IPv4Address("127.0.0.1")),
+                    ]
                 ),
                 critical=False,
             )
@@ -162,6 +165,9 @@ def docker_registry(
     *,
     users: dict[str, str] | None = None,
     tokens: TokenServer | None = None,
+    tls: Identity | None = None,
+    clients: Path | None = None,
+    prefix: str = "/",
 ) -> Iterator[str]:
     """Run a registry; skip the calling test where the program is missing.
 
@@ -170,12 +176,15 @@ def docker_registry(
         work: for its configuration.
         users: passwords by name, for Basic authentication.
         tokens: for token authentication.
+        tls: speak TLS, as this.
+        clients: with TLS, the authority of the certificates that clients must show.
+        prefix: where the API begins, before `/v2/`; with a slash at both ends.
 
     Yields:
         `127.0.0.1:PORT`, once it listens.
     """
     require_tools("docker-registry", *(["htpasswd"] if users else []))
-    config: dict[str, object] = {
+    config: dict[str, Any] = {
         "version": "0.1",
         "log": {"level": "info", "accesslog": {"disabled": True}},
         "storage": {
@@ -183,8 +192,17 @@ def docker_registry(
             "delete": {"enabled": True},
             "maintenance": {"uploadpurging": {"enabled": False}},
         },
-        "http": {"addr": "127.0.0.1:0"},
+        "http": {"addr": "127.0.0.1:0", "prefix": prefix},
     }
+    if tls is not None:
+        certificate, key = tls.write(made_directory(work / "tls"))
+        config["http"] |= {
+            "tls": {
+                "certificate": str(certificate),
+                "key": str(key),
+                "clientcas": [str(clients)] if clients else [],
+            }
+        }
     if users:
         path = work / "htpasswd"
         path.write_text(
@@ -223,6 +241,12 @@ def docker_registry(
             process.wait(timeout=10)
             if rest.ident is not None:
                 rest.join()
+
+
+def made_directory(path: Path) -> Path:
+    """Make a directory, unless it is there, and return it."""
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _listening(process: subprocess.Popen[str]) -> str:
