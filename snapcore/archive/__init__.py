@@ -12,12 +12,16 @@ from snapcore.archive.digest import tree_digest as tree_digest
 from snapcore.archive.digest import tree_listing as tree_listing
 from snapcore.archive.feed import apply_stream as apply_stream
 from snapcore.archive.feed import feed_layer as feed_layer
+from snapcore.archive.inflate import DAMAGED as DAMAGED
+from snapcore.archive.inflate import Inflater as Inflater
+from snapcore.archive.inflate import fastest_inflater as fastest_inflater
 from snapcore.archive.job import unpack_apart as unpack_apart
 from snapcore.archive.job import unpack_layer as unpack_layer
 from snapcore.archive.pipeline import LayerDigests as LayerDigests
 from snapcore.archive.pipeline import LayerStream as LayerStream
 from snapcore.archive.postponed import Link as Link
 from snapcore.archive.postponed import Postponed as Postponed
+from snapcore.archive.rules import EntryRules as EntryRules
 from snapcore.archive.settle import settle as settle
 from snapcore.archive.tar import TarReader as TarReader
 from snapcore.archive.types import ApplyPolicy as ApplyPolicy

@@ -25,8 +25,8 @@ from typing import Final, Self
 from snapcore.archive.blocks import BlockReader
 from snapcore.archive.extra import Extra
 from snapcore.archive.header import BLOCK, Header, HeaderDecoder
-from snapcore.archive.names import MAX_PATH, NameSplitter
 from snapcore.archive.pax import check_global
+from snapcore.archive.rules import DEVICES, EntryRules
 from snapcore.archive.types import Entry, EntryType, Limits
 from snapcore.errors import RefusedInput
 
@@ -42,16 +42,10 @@ _TYPES: Final = {
     b"5": EntryType.DIRECTORY,
     b"6": EntryType.FIFO,
 }
-_LINKS: Final = (EntryType.HARDLINK, EntryType.SYMLINK)
-_DEVICES: Final = (EntryType.CHARACTER, EntryType.BLOCK)
 _EXTRA: Final = (b"x", b"g", b"L", b"K")
 _GLOBAL: Final = b"g"
 _SPARSE: Final = b"S"
-_MAX_MODE: Final = 2**32
-_MAX_ID: Final = 2**32 - 2
-_MAX_MAJOR: Final = 4095
-_MAX_MINOR: Final = 2**20 - 1
-_MAX_TIME: Final = 2**63 * 1_000_000_000
+_NO_DEVICE: Final = (0, 0)
 _SHOWN: Final = 200
 
 
@@ -61,9 +55,6 @@ class TarReader:
     The payload of the entry given last can be taken until the next one is asked for; what is
     left of it is skipped. When the iteration ends by itself, the whole stream has been read and
     found well-formed.
-
-    Attributes:
-        entries: how many entries have been given.
     """
 
     def __init__(self, stream: BlockReader, limits: Limits, *, absolute: bool = True) -> None:
@@ -74,8 +65,6 @@ class TarReader:
             limits: `entries`, `size`, `depth` and `pax` count.
             absolute: take a leading `/` for nothing, as layers want it; else refuse it.
         """
-        self.entries = 0
-        self._absolute = absolute
         self._stream = stream
         self._limits = limits
         self._name = b""
@@ -84,8 +73,12 @@ class TarReader:
         self._padding = 0
         self._ended = False
         self._decoder = HeaderDecoder(self._refuse)
-        self._names = NameSplitter(limits.depth, self._refuse)
-        self._links = NameSplitter(limits.depth, self._refuse)
+        self._rules = EntryRules(limits, self._refuse, absolute=absolute)
+
+    @property
+    def entries(self) -> int:
+        """How many entries have been given."""
+        return self._rules.entries
 
     def __iter__(self) -> Self:
         return self
@@ -189,85 +182,28 @@ class TarReader:
         if extra.pending:
             header = extra.apply(header)
             self._name = header.name
-        if kind is EntryType.FILE and header.name.endswith(b"/"):
-            kind = self._slashed(header.type)
-        path = self._names.split(header.name)
-        self._check_relative(header.name)
-        if not path and kind is not EntryType.DIRECTORY:
-            raise self._refuse(f"the root as a {kind.value}")
-        self._check(header, kind)
-        link: bytes = b""
-        link_path: tuple[bytes, ...] = ()
-        major = minor = 0
-        if kind in _LINKS:
-            link, link_path = header.link, self._link_path(header.link, kind)
-        elif kind in _DEVICES:
-            major, minor = self._device(header, kind, block)
-        self.entries += 1
-        if self.entries > self._limits.entries:
-            raise self._refuse(f"more than {self._limits.entries} entries in one layer")
-        self._left, self._padding = header.size, -header.size % BLOCK
-        return Entry(
-            path,
+        if header.type == b"\0" and header.name.endswith(b"/"):
+            kind = EntryType.DIRECTORY
+        entry = self._rules.make(
+            header.name,
             kind,
-            header.mode & 0o7777,
+            header.mode,
             header.uid,
             header.gid,
             header.mtime,
             header.size,
-            link,
-            link_path,
-            major,
-            minor,
+            header.link,
+            self._device(header, block) if kind in DEVICES else _NO_DEVICE,
             extra.xattrs,
             first,
         )
+        self._left, self._padding = header.size, -header.size % BLOCK
+        return entry
 
-    def _slashed(self, kind: bytes) -> EntryType:
-        if kind == b"\0":
-            return EntryType.DIRECTORY
-        raise self._refuse("a regular file whose name ends in '/'")
-
-    def _check(self, header: Header, kind: EntryType) -> None:
-        size = header.size
-        if not (0 <= header.uid <= _MAX_ID and 0 <= header.gid <= _MAX_ID):
-            raise self._refuse(f"owner {header.uid}:{header.gid} is not in 0 … {_MAX_ID}")
-        if size and (kind is not EntryType.FILE or not 0 < size <= self._limits.size):
-            raise self._refuse(
-                f"a {kind.value} with {size} bytes of data;"
-                f" regular files may have up to {self._limits.size}, all else none"
-            )
-        if not 0 <= header.mode < _MAX_MODE:
-            raise self._refuse(f"mode {header.mode} is out of range")
-        if not -_MAX_TIME <= header.mtime < _MAX_TIME:
-            raise self._refuse("the time does not fit 64 bits of seconds")
-
-    def _device(self, header: Header, kind: EntryType, block: bytes) -> tuple[int, int]:
+    def _device(self, header: Header, block: bytes) -> tuple[int, int]:
         if header.v7:
             raise self._refuse("a device in a v7 header, which has no device numbers")
-        major, minor = self._decoder.device(block)
-        if not (0 <= major <= _MAX_MAJOR and 0 <= minor <= _MAX_MINOR):
-            raise self._refuse(f"device number {major}:{minor} is out of range")
-        if kind is EntryType.CHARACTER and major == minor == 0:
-            raise self._refuse("character device 0:0 is the kernel's whiteout")
-        return major, minor
-
-    def _link_path(self, link: bytes, kind: EntryType) -> tuple[bytes, ...]:
-        if not link:
-            raise self._refuse(f"a {kind.value} to nothing")
-        if kind is EntryType.SYMLINK:
-            if len(link) > MAX_PATH:
-                raise self._refuse(f"a symlink's target is longer than {MAX_PATH} bytes")
-            return ()
-        self._check_relative(link)
-        path = self._links.split(link)
-        if not path:
-            raise self._refuse("a hardlink to the root")
-        return path
-
-    def _check_relative(self, name: bytes) -> None:
-        if not self._absolute and name.startswith(b"/"):
-            raise self._refuse("an absolute name")
+        return self._decoder.device(block)
 
     def _cut(self) -> RefusedInput:
         return self._refuse("the archive is cut off inside this entry")
