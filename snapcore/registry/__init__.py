@@ -35,6 +35,8 @@ from snapcore.registry.network import same_network as same_network
 from snapcore.registry.outgoing import Outgoing as Outgoing
 from snapcore.registry.proxies import Proxies as Proxies
 from snapcore.registry.push import PushListener as PushListener
+from snapcore.registry.ranges import BlobRanges as BlobRanges
+from snapcore.registry.ranges import RangePatience as RangePatience
 from snapcore.registry.retry import RetryPolicy as RetryPolicy
 from snapcore.registry.source import Source as Source
 from snapcore.registry.transport import Request as Request

@@ -23,6 +23,7 @@ from snapcore.registry.interrupt import run_blocking
 from snapcore.registry.mirrors import Mirrors
 from snapcore.registry.outgoing import Outgoing
 from snapcore.registry.push import Pusher, PushListener
+from snapcore.registry.ranges import BlobRanges, HostRanges, RangePatience
 from snapcore.registry.resolve import find
 from snapcore.registry.retry import RetryPolicy
 from snapcore.registry.source import Source
@@ -116,6 +117,26 @@ class RegistryClient:
         mirrors = await self._mirrors(reference.host)
         what = f"{str(descriptor.digest)!r} of {f'{reference.host}/{reference.repository}'!r}"
         return await mirrors.first((Capability.PULL,), what, ask)
+
+    async def ranges(
+        self, blob: Descriptor, reference: Reference, patience: RangePatience | None = None
+    ) -> BlobRanges:
+        """Return what reads pieces of a blob of a reference's repository; asks nobody yet.
+
+        Args:
+            blob: what to read from. Its `urls` are never followed.
+            reference: names the repository.
+            patience: how long to wait.
+
+        Raises:
+            FailedPrecondition: no host of the registry is trusted with pulls.
+        """
+        mirrors = await self._mirrors(reference.host)
+        hosts = {
+            host: HostRanges(self._source(host, reference), blob, self._transport)
+            for host in mirrors.capable(Capability.PULL)
+        }
+        return BlobRanges(blob, hosts, mirrors, self._policy, self._limiter, patience)
 
     async def push(
         self,

@@ -19,10 +19,9 @@ from snapcore.errors import (
     SnapcoreError,
     Unavailable,
 )
+from snapcore.registry.breaker import STRIKES, Breaker
 from snapcore.registry.hosts import Capability, HostConfig, capable
 
-STRIKES: Final = 3
-"""After so many failures in a row a mirror that does not serve is not asked again."""
 _FALL_THROUGH: Final = (NotFound, PermissionDenied, Unavailable, DigestMismatch, RefusedInput)
 _LOG: Final = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -41,7 +40,7 @@ class Mirrors:
     def __init__(self, registry: str, hosts: Sequence[HostConfig]) -> None:
         self._registry: Final = registry
         self._hosts: Final = tuple(hosts)
-        self._strikes: Final[dict[HostConfig, int]] = {}
+        self._breakers: Final = {host: Breaker() for host in self._hosts}
 
     def capable(self, *needed: Capability) -> tuple[HostConfig, ...]:
         """Return the hosts that may do all that is needed.
@@ -57,13 +56,22 @@ class Mirrors:
             )
         return hosts
 
-    async def first(self, needed: Sequence[Capability], what: str, ask: Ask[_T]) -> _T:
+    def breaker(self, host: HostConfig) -> Breaker:
+        """Return what is known of the health of one of the hosts."""
+        return self._breakers[host]
+
+    async def first(
+        self, needed: Sequence[Capability], what: str, ask: Ask[_T], *, insist: bool = True
+    ) -> _T:
         """Ask the hosts in order and return the first good answer.
+
+        A host that failed several times in a row is left out for a while (see `Breaker`).
 
         Args:
             needed: the hosts that cannot do all of this are left out.
             what: names the thing asked for, in messages.
             ask: asks one host.
+            insist: ask the registry itself even so; else, with all of them left out, fail at once.
 
         Raises:
             FailedPrecondition: no host may do what is needed.
@@ -72,32 +80,32 @@ class Mirrors:
                 names each host with its reason.
             Others: as `ask`, from whichever host; they are not about the host.
         """
-        capable_hosts = self.capable(*needed)
-        hosts = [host for host in capable_hosts[:-1] if self._strikes.get(host, 0) < STRIKES]
-        hosts.append(capable_hosts[-1])
+        hosts = self.capable(*needed)
         failures: list[tuple[HostConfig, SnapcoreError]] = []
         for host in hosts:
+            breaker, last = self._breakers[host], host is hosts[-1]
+            if not breaker.admits() and not (last and insist):
+                continue
             try:
-                answer = await ask(host, host is hosts[-1])
+                answer = await ask(host, last)
             except _FALL_THROUGH as error:
-                self._note(host, error)
+                # One that merely lacks something answers at once; one that is down costs a timeout.
+                if isinstance(error, Unavailable):
+                    breaker.failed()
                 failures.append((host, error))
-                if host is not hosts[-1]:
+                if not last:
                     _LOG.info("%s from mirror %s: %s; trying the next", what, host.base_url, error)
             else:
-                self._strikes.pop(host, None)
+                breaker.succeeded()
                 return answer
-        raise _summary(what, failures, len(capable_hosts) - len(hosts))
-
-    def _note(self, host: HostConfig, error: SnapcoreError) -> None:
-        # A mirror that merely lacks something answers at once; one that is down costs a timeout.
-        if isinstance(error, Unavailable):
-            self._strikes[host] = self._strikes.get(host, 0) + 1
+        raise _summary(what, failures, len(hosts) - len(failures))
 
 
 def _summary(
     what: str, failures: Sequence[tuple[HostConfig, SnapcoreError]], skipped: int
 ) -> SnapcoreError:
+    if not failures:
+        return Unavailable(f"cannot serve {what}: every host failed {STRIKES} times just now")
     last = failures[-1][1]
     if len(failures) == 1 and not skipped:
         return last

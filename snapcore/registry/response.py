@@ -29,6 +29,7 @@ class Response:
         headers: looked up without regard to case.
         url: where it came from, after redirects.
         reach: the networks that its sender may send us to.
+        within: the networks that the request for it could go to.
     """
 
     __slots__ = (
@@ -42,6 +43,7 @@ class Response:
         "reach",
         "status",
         "url",
+        "within",
     )
 
     def __init__(
@@ -52,6 +54,7 @@ class Response:
         min_rate: float,
         clock: Callable[[], float],
         reach: Reach,
+        within: Reach,
     ) -> None:
         self._raw: Final = raw
         self._window: Final = window
@@ -63,6 +66,7 @@ class Response:
         self.headers: Final = raw.headers
         self.url: Final = url
         self.reach: Final = reach
+        self.within: Final = within
 
     def __enter__(self) -> Self:
         return self

@@ -73,6 +73,7 @@ class Request:
         tls: trust settings; other origins than that of `url` get `Tls.for_others`.
         own_headers: as the operator configured them, sent only to the origin of `url`.
         connect_timeout: seconds to wait for a connection, None for the transport's.
+        read_timeout: seconds without a single byte, None for the transport's.
         proxy: its URL, "" for none, None to choose by `Proxies`.
         reach: the networks that the first hop may connect to.
     """
@@ -85,6 +86,7 @@ class Request:
     tls: Tls = field(default_factory=Tls)
     own_headers: Headers = field(default=(), repr=False)
     connect_timeout: float | None = None
+    read_timeout: float | None = None
     proxy: str | None = field(default=None, repr=False)
     reach: Reach = EVERYWHERE
 
@@ -209,7 +211,8 @@ class Transport:
                 preload_content=False,
                 decode_content=False,
                 timeout=urllib3.Timeout(
-                    connect=request.connect_timeout or timeouts.connect, read=timeouts.read
+                    connect=request.connect_timeout or timeouts.connect,
+                    read=request.read_timeout or timeouts.read,
                 ),
             )
         except (wire.HTTPError, OSError, ValueError) as error:
@@ -222,6 +225,7 @@ class Transport:
             timeouts.min_rate,
             self._clock,
             self._follow(network),
+            request.reach,
         )
 
 

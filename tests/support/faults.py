@@ -268,11 +268,13 @@ def _ranged(request: Seen, reply: Reply) -> Reply:
     wanted = request.headers.get("range", "")
     if not wanted:
         return reply
-    first, total = int(wanted.removeprefix("bytes=").rstrip("-")), len(reply.body)
+    begin, _, end = wanted.removeprefix("bytes=").partition("-")
+    first, total = int(begin), len(reply.body)
+    last = min(int(end), total - 1) if end else total - 1
     if first >= total:
         return Reply(416, {"Content-Range": f"bytes */{total}"})
-    found = {**reply.headers, "Content-Range": f"bytes {first}-{total - 1}/{total}"}
-    return replace(reply, status=206, headers=found, body=reply.body[first:])
+    found = {**reply.headers, "Content-Range": f"bytes {first}-{last}/{total}"}
+    return replace(reply, status=206, headers=found, body=reply.body[first : last + 1])
 
 
 def error(status: int, code: str, headers: Headers | None = None) -> Reply:
