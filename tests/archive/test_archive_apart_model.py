@@ -76,7 +76,7 @@ def test_most_of_what_builders_write_is_settled(tmp_path: Path) -> None:
 
 @pytest.mark.long
 @settings(
-    max_examples=20_000,
+    max_examples=4_000,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

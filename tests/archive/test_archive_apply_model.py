@@ -71,7 +71,7 @@ def test_all_backends_and_modes_agree_with_the_model(
 
 @pytest.mark.long
 @settings(
-    max_examples=20_000,
+    max_examples=4_000,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

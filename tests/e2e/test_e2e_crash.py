@@ -6,47 +6,19 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 import pytest
-from support.cli import spawn
-from support.faults import FakeRegistry, stall
+from support.faults import stall
 from support.layout import File, Layer, LayoutBuilder, tar_of
-from support.nodes import Watched, children, running, serve, until
-
-from snapcore.oci import chain_ids
+from support.nodes import Watched, children, until
+from support.roots import Root, Served, served
 
 BACKENDS: Final = ("native", pytest.param("overlay", marks=pytest.mark.needs_root))
 HALF: Final = 2000
 FILES: Final = 20_000
-LOST: Final = {
-    "mount points": "state",
-    "owners": "owner",
-    "ingests": "content/ingest",
-    "owners of snapshots": "snapshotters/{}/owner",
-    "snapshots": "snapshotters/{}/snapshots",
-}
-"""Directories of a root in which unfinished things lie."""
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """A served image: a small layer, and one that takes its time to unpack."""
-
-    registry: FakeRegistry
-    layers: tuple[Layer, ...]
-
-    @property
-    def chain(self) -> list[str]:
-        return sorted(map(str, chain_ids([layer.diff_id for layer in self.layers])))
-
-    @property
-    def last(self) -> str:
-        """Where the registry has the second layer."""
-        return f"/blobs/{self.layers[-1].descriptor.digest}"
 
 
 @pytest.fixture(scope="module")
@@ -60,62 +32,19 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> tuple[LayoutBuilder, tup
 
 
 @pytest.fixture
-def image(layout: tuple[LayoutBuilder, tuple[Layer, ...]]) -> Iterator[Image]:
-    builder, layers = layout
-    with FakeRegistry() as registry:
-        serve(registry, builder)
-        yield Image(registry, layers)
-
-
-@dataclass(frozen=True, slots=True)
-class Root:
-    """The root of a node, looked at from outside."""
-
-    path: Path
-    backend: str
-    image: Image
-
-    @contextmanager
-    def pulling(self) -> Iterator[subprocess.Popen[str]]:
-        with running(self.path, "--snapshotter", self.backend, "pull", *self._what()) as child:
-            yield child
-
-    def pull(self) -> None:
-        done = spawn("--root", str(self.path), "--snapshotter", self.backend, "pull", *self._what())
-        assert done.code == 0, done.err
-
-    def snapshots(self) -> list[str]:
-        done = spawn(
-            *("--root", str(self.path), "--snapshotter", self.backend, "snapshots", "ls", "-q")
-        )
-        assert done.code == 0, done.err
-        return sorted(done.out.split())
-
-    def unfinished(self) -> dict[str, tuple[str, ...]]:
-        """Return what lies where unfinished things lie, without opening the node."""
-        found: dict[str, tuple[str, ...]] = {}
-        for place, directory in LOST.items():
-            path = self.path / directory.format(self.backend)
-            found[place] = tuple(sorted(os.listdir(path))) if path.exists() else ()
-        return found
-
-    def check_clean(self) -> None:
-        """Check that nothing is unfinished, and that at most the first layer is there."""
-        left = self.unfinished()
-        directories = left.pop("snapshots")
-        assert left == dict.fromkeys(left, ())
-        assert all(name.isdigit() for name in directories)
-        listed = self.snapshots()
-        assert len(listed) == len(directories)
-        assert listed in ([], [str(self.image.layers[0].diff_id)])
-
-    def _what(self) -> tuple[str, str]:
-        return "--plain-http", f"{self.image.registry.host}/slow"
+def image(layout: tuple[LayoutBuilder, tuple[Layer, ...]]) -> Iterator[Served]:
+    with served(*layout) as image:
+        yield image
 
 
 @pytest.fixture(params=BACKENDS)
-def root(request: pytest.FixtureRequest, tmp_path: Path, image: Image) -> Root:
+def root(request: pytest.FixtureRequest, tmp_path: Path, image: Served) -> Root:
     return Root(tmp_path / "root", request.param, image)
+
+
+def check_interrupted(root: Root) -> None:
+    """Check that nothing is unfinished, and that at most the first layer is there."""
+    assert root.check_clean() in ([], [str(root.image.layers[0].diff_id)])
 
 
 def _arrived(root: Root) -> int:
@@ -186,7 +115,7 @@ def test_a_killed_unpacking_leaves_nothing(root: Root) -> None:
     assert len(before["snapshots"]) == 2
     assert len(before["mount points"]) == len(before["owners"]) == 1
     root.snapshots()
-    root.check_clean()
+    check_interrupted(root)
     root.pull()
     assert root.snapshots() == root.image.chain
 
@@ -203,4 +132,4 @@ def test_an_interrupted_unpacking_cleans_up_itself(root: Root, number: signal.Si
     assert (child.returncode, out) == (128 + number, ""), err
     assert err.splitlines()[-1] == f"snapcore: interrupted by {number.name}; cleaned up"
     # Nobody has opened the node since.
-    root.check_clean()
+    check_interrupted(root)
