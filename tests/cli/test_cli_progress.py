@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from snapcore.cli.progress import Bars, Lines, reporter
+from snapcore.cli.bars import Bars
+from snapcore.cli.progress import Lines, reporter
 from snapcore.oci import Descriptor, Digest
 from snapcore.oci.descriptor import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST
 from snapcore.unpack.events import (
@@ -143,7 +144,40 @@ def test_bars_on_a_terminal(
     out, err = capsys.readouterr()
     assert out == ""
     assert "ab" * 6 in err
-    assert "2.0/2.0 MiB" in err
+    assert "2.0/2.0" in err
+
+
+def test_each_snapshotter_of_a_layer_has_a_row() -> None:
+    display = Progress(TextColumn("{task.description}"), console=Console(file=io.StringIO()))
+    bars = Bars(display)
+    for event in (
+        FetchStarted(LAYER),
+        FetchDone(LAYER, cached=False),
+        UnpackStarted(LAYER, "overlay", CHAIN),
+        UnpackStarted(LAYER, "native", CHAIN),
+        UnpackProgress(LAYER, "overlay", 1 << 20),
+        UnpackProgress(LAYER, "native", 1 << 19),
+        LayerDone(LAYER, "overlay", CHAIN, "applied"),
+    ):
+        bars(event)
+    assert [(task.fields["phase"], task.completed) for task in display.tasks] == [
+        ("unpacked", 2 << 20),
+        ("unpacking native", 1 << 19),
+    ]
+
+
+def test_rows_that_are_done_make_room() -> None:
+    console = Console(file=io.StringIO(), width=80, height=4)
+    display = Progress(TextColumn("{task.description}"), console=console)
+    bars = Bars(display)
+    layers = [Descriptor(OCI_LAYER, Digest("sha256", f"{n:02}" * 32), 1) for n in range(6)]
+    bars(FetchStarted(layers[0]))
+    for layer in layers[1:]:
+        bars(FetchDone(layer, cached=True))
+    shown = [task.description for task in display.tasks if task.visible]
+    assert shown == [f"{n:02}" * 6 for n in (0, 3, 4, 5)]
+    bars(UnpackStarted(layers[1], "native", CHAIN))
+    assert display.tasks[1].visible
 
 
 def test_bars_show_how_much_of_an_archive_is_read() -> None:

@@ -99,10 +99,7 @@ class HttpServer:
     def __exit__(self, *_: object) -> None:
         self._closing.set()
         self._server.shutdown()
-        with self._lock:
-            for connection in self._connections:
-                with suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+        self.drop_all()
         self._server.server_close()
         self._thread.join()
 
@@ -111,6 +108,13 @@ class HttpServer:
         with self._lock:
             self.seen.append(request)
         return self._answer(request)
+
+    def drop_all(self) -> None:
+        """Break all connections, those that stall among them."""
+        with self._lock:
+            for connection in self._connections:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
 
     def wait_until_closing(self) -> None:
         """Block a handler until the server stops."""

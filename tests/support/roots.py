@@ -44,6 +44,11 @@ class Served:
         return sorted(map(str, chain_ids([layer.diff_id for layer in self.layers])))
 
     @property
+    def chain_id(self) -> str:
+        """Return the name of its top snapshot."""
+        return str(chain_ids([layer.diff_id for layer in self.layers])[-1])
+
+    @property
     def last(self) -> str:
         """Where the registry has the last layer."""
         return f"/blobs/{self.layers[-1].descriptor.digest}"
@@ -65,13 +70,18 @@ class Root:
     backend: str
     image: Served
 
+    def pull_arguments(self) -> tuple[str, ...]:
+        """Return the command line of a pull."""
+        place = ("--root", str(self.path), "--snapshotter", self.backend)
+        return *place, "pull", "--plain-http", self.image.reference
+
     def pulling(self) -> AbstractContextManager[subprocess.Popen[str]]:
         """Pull beside the `with` block."""
-        return running(self.path, *self._pull())
+        return running(self.path, *self.pull_arguments()[2:])
 
     def pull(self) -> None:
         """Pull, successfully."""
-        done = self.run(*self._pull())
+        done = spawn(*self.pull_arguments())
         assert done.code == 0, done.err
 
     def run(self, *arguments: str) -> Outcome:
@@ -101,6 +111,3 @@ class Root:
         listed = self.snapshots()
         assert len(listed) == len(directories)
         return listed
-
-    def _pull(self) -> tuple[str, ...]:
-        return "--snapshotter", self.backend, "pull", "--plain-http", self.image.reference
