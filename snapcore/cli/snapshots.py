@@ -233,7 +233,8 @@ def rm(context: click.Context, keys: tuple[str, ...]) -> None:
             for key in keys:
                 write_line(snapshotter.remove(key).name)
         finally:
-            reclaim(snapshotter)
+            if not node.read_only:
+                reclaim(snapshotter)
 
 
 def _record(info: Info) -> dict[str, Json]:

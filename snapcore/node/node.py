@@ -13,10 +13,8 @@ import trio
 
 from snapcore.archive import ApplyPolicy
 from snapcore.config import NodeConfig
-from snapcore.content import ContentStore
-from snapcore.errors import InvalidArgument, NotFound, from_os_error
-from snapcore.locks import Owner, remove_dead_owners
-from snapcore.metadata import MountRecord, open_metadata
+from snapcore.errors import InvalidArgument, NotFound, PermissionDenied
+from snapcore.metadata import MountRecord
 from snapcore.node.acquire import (
     Acquisition,
     Extent,
@@ -25,12 +23,12 @@ from snapcore.node.acquire import (
     Source,
 )
 from snapcore.node.connection import registry_client
+from snapcore.node.ground import open_ground
 from snapcore.node.images import Images
 from snapcore.node.mounting import Mounter, MountRequest, mounted
 from snapcore.node.outgoing import export_images
 from snapcore.node.pushing import push_image
 from snapcore.node.selection import Snapshotters
-from snapcore.node.state import bury, remove_private
 from snapcore.node.tally import DiskTally
 from snapcore.node.transfer import find_images
 from snapcore.node.values import PullOptions, PullResult, PushOptions, UnpackChoice
@@ -41,7 +39,6 @@ from snapcore.unpack import (
     Events,
     Resolved,
     UnpackOptions,
-    WorkerPool,
     Workplace,
     no_events,
     reclaim,
@@ -70,36 +67,16 @@ class Node:
         self._environment = environment
         self._resources = ExitStack()
         with self._resources:
-            locks = _private_directory(os.path.join(config.root, "lock"))
-            self._owner = Owner(_private_directory(config.root))
-            self._resources.callback(self._owner.close)
-            remove_dead_owners(config.root, lambda owner: bury(os.path.join(config.state, owner)))
-            self._state = _private_directory(os.path.join(config.state, self._owner.id))
-            self._resources.callback(remove_private, self._state)
-            metadata = open_metadata(config.root)
-            self._resources.callback(metadata.close)
-            self.content = ContentStore(
-                os.path.join(config.root, "content"),
-                metadata.labels,
-                locks=locks,
-                owner=self._owner,
+            ground = open_ground(config, self._resources)
+            self._place = ground.place
+            self.content = ground.content
+            self.snapshotters = Snapshotters(
+                config, ground.metadata.snapshotters, trace, read_only=self.read_only
             )
-            self.content.cleanup()
-            self.snapshotters = Snapshotters(config, metadata.snapshotters, trace)
             self._resources.callback(self.snapshotters.close)
-            self.images = Images(self.content, metadata.images, self.snapshotters)
-            self._mounter = Mounter(metadata.mounts, self._state)
-            self._workers = WorkerPool(self._owner.fileno())
-            self._resources.callback(self._workers.close)
-            self._place = Workplace(
-                self.content,
-                self._workers,
-                trio.CapacityLimiter(config.unpack.downloads),
-                trio.CapacityLimiter(config.unpack.workers),
-                locks,
-                self._state,
-                self._owner.id,
-            )
+            self.images = Images(self.content, ground.metadata.images, self.snapshotters)
+            state = ground.place.state if ground.place else config.state
+            self._mounter = Mounter(ground.metadata.mounts, state)
             self._resources = self._resources.pop_all()
 
     @classmethod
@@ -112,16 +89,25 @@ class Node:
     ) -> Self:
         """Open a node; directories that are missing are made (mode 0700).
 
+        A root that is there but cannot be written is opened for reading only.
+
         Args:
             config: root, snapshotters and the rest.
             environment: where proxies and credential helpers are looked up; none by default.
             trace: told every hook call of a snapshotter.
 
         Raises:
-            PermissionDenied: the root cannot be made or written.
+            PermissionDenied: the root cannot be made, or not even be read.
+            NotFound: it cannot be written, and there is no node in it.
             FailedPrecondition: the root was written by a newer snapcore.
+            ResourceExhausted: there is no space for a lock file.
         """
         return cls(config, environment=environment or {}, trace=trace)
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the root cannot be written: what would write raises PermissionDenied."""
+        return self._place is None
 
     def __enter__(self) -> Self:
         return self
@@ -175,6 +161,7 @@ class Node:
         """
         options = options or PullOptions()
         name = Reference.parse(reference)
+        place = self._writable("pulling an image")
         choice = options.choice
         # Opened before the first request: a backend that cannot work should cost no download.
         snapshotters = self._chosen(choice)
@@ -192,7 +179,7 @@ class Node:
             )
             try:
                 if snapshotters:
-                    self._workers.start()
+                    place.workers.start()
                 target, _ = await client.resolve(name)
                 events(Resolved(str(name), target))
                 return await self._acquire(
@@ -227,6 +214,7 @@ class Node:
             RefusedInput, DigestMismatch: the content is not acceptable.
         """
         choice = choice or UnpackChoice()
+        self._writable("importing an image")
         if name:
             Reference.parse(name)
         snapshotters = self._chosen(choice)
@@ -251,6 +239,7 @@ class Node:
             NotFound: no such image, or one of its blobs is not here any more.
         """
         choice = choice or UnpackChoice()
+        self._writable("unpacking an image")
         image = self.images.get(reference)
         snapshotters = self._chosen(replace(choice, unpack=True))
         with single_error():
@@ -364,6 +353,7 @@ class Node:
             FailedPrecondition: the image is not unpacked.
             PermissionDenied: this process may not mount.
         """
+        self._writable("mounting an image")
         return self._mounter.mount(self._request(reference, rw, snapshotter, platform), target)
 
     def unmount(self, target: str, *, remove: bool = False) -> MountRecord:
@@ -377,6 +367,7 @@ class Node:
             NotFound: this node has mounted nothing there.
             FailedPrecondition: the mount is in use.
         """
+        self._writable("unmounting an image")
         record = self._mounter.unmount(target)
         if remove or not record.rw:
             snapshotter = self.snapshotter(record.snapshotter)
@@ -400,9 +391,17 @@ class Node:
         Raises:
             NotFound, FailedPrecondition, PermissionDenied: as `mount`.
         """
+        state = self._writable("mounting an image").state
         request = self._request(reference, rw, snapshotter, platform)
-        with mounted(request, self._state) as directory:
+        with mounted(request, state) as directory:
             yield directory
+
+    def _writable(self, what: str) -> Workplace:
+        if self._place is None:
+            raise PermissionDenied(
+                f"{what} writes, and root {self.config.root!r} is read-only for this process"
+            )
+        return self._place
 
     def _request(self, reference: str, rw: bool, snapshotter: str, platform: str) -> MountRequest:
         image = self.images.get(reference)
@@ -467,7 +466,7 @@ class Node:
             _platform(choice.platform), choice.all_platforms or choice.unpack_all, choice.unpack_all
         )
         tally = DiskTally(snapshotters, events)
-        acquisition = Acquisition(self._place, source, tally)
+        acquisition = Acquisition(self._writable("unpacking an image"), source, tally)
         manifests = await acquisition.run(target, extent, snapshotters, options)
         await trio.to_thread.run_sync(self.images.put, name, target)
         return PullResult(name, target, manifests, tally.peak)
@@ -475,11 +474,3 @@ class Node:
 
 def _platform(text: str) -> Platform:
     return Platform.parse(text) if text else Platform.local()
-
-
-def _private_directory(path: str) -> str:
-    try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise from_os_error(error, f"cannot make directory {path!r}") from error
-    return path

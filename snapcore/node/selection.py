@@ -8,11 +8,13 @@ from collections.abc import Callable
 from snapcore.config import NodeConfig
 from snapcore.errors import FailedPrecondition, SnapcoreError
 from snapcore.metadata import SnapshotterStore
+from snapcore.node.readonly import ReadOnly
 from snapcore.snapshots import (
     Capability,
     HookTrace,
     Probe,
     Snapshotter,
+    WrapperChoice,
     list_plugins,
     open_snapshotter,
     probe_snapshotter,
@@ -28,7 +30,11 @@ class Snapshotters:
         config: NodeConfig,
         records: SnapshotterStore,
         trace: Callable[[HookTrace], None] | None,
+        *,
+        read_only: bool = False,
     ) -> None:
+        """See `Node`; `read_only` opens what is there without trying it out or writing."""
+        self._read_only = read_only
         self._config = config
         self._records = records
         self._trace = trace
@@ -61,11 +67,15 @@ class Snapshotters:
         `auto` takes, among those whose probe succeeds, one that shares layers before one that
         copies them, then the most capable one.
 
+        In a root that cannot be written nothing can be tried; there it is what was used first.
+
         Raises:
             FailedPrecondition: `auto`, and nothing works here; each reason is named.
         """
         if self._config.snapshotters:
             return self._config.snapshotters[0]
+        if self._read_only:
+            return self._first_used()
         probes = self._probes or self.probe_all()
         usable = [name for name, probe in probes.items() if probe.usable]
         if not usable:
@@ -111,23 +121,41 @@ class Snapshotters:
         while self._opened:
             self._opened.popitem()[1].close()
 
+    def _first_used(self) -> str:
+        used = self._records.list()
+        if not used:
+            raise FailedPrecondition(
+                f"no snapshotter has been used below {self._config.root!r} yet, and it is read-only"
+            )
+        return min(used, key=lambda record: record.created).name
+
     def _open(self, name: str) -> Snapshotter:
         options = self._config.plugins.get(name, {})
         probe = self._probes.get(name)
+        wrappers: tuple[WrapperChoice, ...] = self._config.wrappers
+        if self._read_only:
+            # Trying out means writing; what only looks needs no capability.
+            probe = Probe(usable=True)
+            wrappers = (ReadOnly, *wrappers)
         snapshotter = open_snapshotter(
             name,
             self.root_of(name),
             options=options,
-            wrappers=self._config.wrappers,
+            wrappers=wrappers,
             blocked=self._config.blocked,
             trace=self._trace,
             probe=probe if probe and probe.usable else None,
         )
+        if not self._read_only:
+            self._settle_in(name, snapshotter)
+        return snapshotter
+
+    def _settle_in(self, name: str, snapshotter: Snapshotter) -> None:
+        """Record that it is used here, and clear away what dead processes left in it."""
         try:
-            self._records.record(name, options)
+            self._records.record(name, self._config.plugins.get(name, {}))
             remove_leftovers(snapshotter, self._config.root)
             reclaim(snapshotter)
         except BaseException:
             snapshotter.close()
             raise
-        return snapshotter

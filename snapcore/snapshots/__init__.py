@@ -27,6 +27,7 @@ from snapcore.snapshots.metastore import MetaStore as MetaStore
 from snapcore.snapshots.overlayform import OverlayForm as OverlayForm
 from snapcore.snapshots.overlayform import find_overlay_form as find_overlay_form
 from snapcore.snapshots.overlayform import overlay_capabilities as overlay_capabilities
+from snapcore.snapshots.overlayform import untried_overlay_form as untried_overlay_form
 from snapcore.snapshots.overlaystore import OverlayStore as OverlayStore
 from snapcore.snapshots.records import CommitPlan as CommitPlan
 from snapcore.snapshots.records import Record as Record

@@ -87,6 +87,19 @@ def find_overlay_form(root: str, mount_options: tuple[str, ...] = ()) -> Overlay
         raise FailedPrecondition(f"cannot try overlay at {place!r}: {error.strerror}") from error
 
 
+def untried_overlay_form(mount_options: tuple[str, ...] = ()) -> OverlayForm:
+    """Return the form to look at a root with that cannot be written, where nothing can be tried.
+
+    It says how the mounts of what is there would look to a privileged process.
+
+    Raises:
+        InvalidArgument: as `find_overlay_form`.
+    """
+    _check_options(mount_options)
+    options = (*_TRUSTED[0], *mount_options)
+    return OverlayForm(WhiteoutStyle.OVERLAY, options, rename_directory=False)
+
+
 def overlay_capabilities(form: OverlayForm) -> frozenset[Capability]:
     """Return what the backend can do with this form of overlayfs."""
     found = {Capability.REBASE, Capability.HARDLINKS, Capability.READONLY_VIEW}

@@ -61,3 +61,24 @@ def test_files_are_never_deleted(tmp_path: Path) -> None:
         node.close()
         assert (own / "file").exists()
     assert (place / "file").exists()
+
+
+def test_nobody_else_may_look_into_what_it_makes(tmp_path: Path) -> None:
+    root, state = tmp_path / "a/root", tmp_path / "b/state"
+    with Node.open(NodeConfig(root=str(root), state=str(state))):
+        made = (root, root / "lock", root / "owner", state, *state.iterdir())
+        assert {path.stat().st_mode & 0o777 for path in made} == {0o700}
+
+
+@pytest.mark.parametrize("spoilt", ["content/ingest", "owner/directory/below"])
+def test_what_cannot_be_cleared_up_is_told_and_is_no_obstacle(
+    tmp_path: Path, spoilt: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / spoilt
+    path.parent.mkdir(parents=True)
+    path.touch()
+    with Node.open(NodeConfig.at(str(tmp_path))) as node:
+        assert node.images.list() == ()
+    (said,) = caplog.messages
+    assert said.startswith("cannot clear up ")
+    assert str(tmp_path) in said

@@ -127,18 +127,20 @@ def test_a_foreign_config_is_fetched_whole_and_said_so(node: Node, tmp_path: Pat
 
 def test_a_killed_worker_fails_the_layer_and_leaves_no_key(node: Node, tmp_path: Path) -> None:
     zygotes: list[int] = []
+    assert node._place is not None
+    workers = node._place.workers
 
     def kill(event: Event) -> None:
         if isinstance(event, UnpackStarted):
             # The zygote takes its workers with it, so this is both deaths at once.
-            zygote = node._workers._zygote
+            zygote = workers._zygote
             assert zygote is not None
             os.kill(zygote.pid, signal.SIGKILL)
             zygote.wait()
             zygotes.append(zygote.pid)
 
     async def run() -> None:
-        node._workers.start()
+        workers.start()
         await node.import_(
             str(layout(tmp_path).directory),
             name="example/app",

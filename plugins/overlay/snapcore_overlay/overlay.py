@@ -29,6 +29,7 @@ from snapcore.snapshots import (
     Usage,
     find_overlay_form,
     hookimpl,
+    untried_overlay_form,
 )
 
 
@@ -53,7 +54,8 @@ class OverlaySnapshotter:
     Args:
         root: the state root; made if it is missing.
         settings: what the operator chose.
-        form: the form of overlayfs that was found to work there; tried out if None.
+        form: the form of overlayfs that was found to work there; tried out if None, unless the
+            root cannot be written.
 
     Raises:
         InvalidArgument: a mount option that is not the operator's to set.
@@ -68,7 +70,7 @@ class OverlaySnapshotter:
     ) -> None:
         root = os.path.abspath(root)
         self._settings: Final = settings or Settings()
-        form = form or find_overlay_form(root, self._settings.mount_options)
+        form = form or _find_form(root, self._settings.mount_options)
         self._disk: Final = DiskStore(root, sync_remove=self._settings.sync_remove)
         self._records: Final = self._disk.records
         self._layers: Final = OverlayStore(self._disk, form)
@@ -175,3 +177,9 @@ class OverlaySnapshotter:
 def _storable(labels: Labels) -> Labels:
     """Leave the made-up label out of what a caller gives back."""
     return {key: value for key, value in labels.items() if key != label_keys.OVERLAY_UPPERDIR}
+
+
+def _find_form(root: str, mount_options: tuple[str, ...]) -> OverlayForm:
+    if os.path.isdir(root) and not os.access(root, os.W_OK):
+        return untried_overlay_form(mount_options)
+    return find_overlay_form(root, mount_options)
