@@ -135,7 +135,10 @@ def test_a_quiet_pull_writes_nothing_to_the_terminal(root: Root) -> None:
     assert out.split() == [root.image.chain_id]
 
 
-def test_a_screen_shows_what_was_written_last() -> None:
+@pytest.mark.parametrize("piece", [1, 2, 100])
+def test_a_screen_shows_what_was_written_last(piece: int) -> None:
     screen = Screen(width=5)
-    screen.feed(b"\x1b[?25lone\r\ntwo\x1b[1A\r\x1b[2K\x1b[31m1234567\x1b[0m")
-    assert (screen.rows, screen.cursor_hidden) == (["12345", "67o"], True)
+    written = "\x1b[?25lone\r\ntwo\x1b[1A\r\x1b[2K\x1b[31m12345━7\x1b[0m".encode()
+    for start in range(0, len(written), piece):
+        screen.feed(written[start : start + piece])
+    assert (screen.rows, screen.cursor_hidden) == (["12345", "━7o"], True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import re
@@ -20,7 +21,8 @@ from typing import Final
 from support.cli import child_environment
 from support.nodes import PATIENCE_SECONDS
 
-_STEP: Final = re.compile(rb"\x1b\[(\??[\d;]*)([A-Za-z])|\r|\n|[^\x1b\r\n]+", re.DOTALL)
+_STEP: Final = re.compile(r"\x1b\[(\??[\d;]*)([A-Za-z])|\r|\n|[^\x1b\r\n]+")
+_UNFINISHED: Final = re.compile(r"\x1b(?:\[\??[\d;]*)?\Z")
 
 
 @dataclass(slots=True)
@@ -38,18 +40,25 @@ class Screen:
     cursor_hidden: bool = False
     _row: int = 0
     _column: int = 0
+    _rest: str = ""
+    _decoder: codecs.IncrementalDecoder = field(
+        default_factory=codecs.getincrementaldecoder("utf-8")
+    )
 
     def feed(self, data: bytes) -> None:
-        """Take what a program has written."""
-        for found in _STEP.finditer(data):
+        """Take what a program has written; a read may end in the midst of a character."""
+        text = self._rest + self._decoder.decode(data)
+        tail = _UNFINISHED.search(text)
+        self._rest = tail[0] if tail else ""
+        for found in _STEP.finditer(text.removesuffix(self._rest)):
             if found[2] is not None:
-                self._control(found[1].decode(), found[2].decode())
-            elif found[0] == b"\r":
+                self._control(found[1], found[2])
+            elif found[0] == "\r":
                 self._column = 0
-            elif found[0] == b"\n":
+            elif found[0] == "\n":
                 self._down()
             else:
-                self._write(found[0].decode())
+                self._write(found[0])
 
     def _write(self, text: str) -> None:
         for character in text:
