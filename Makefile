@@ -25,11 +25,13 @@ lint: setup ## ruff and mypy
 demo: setup ## a real image through every backend this host can do
 	@$(VENV) -m examples.demo
 
-bench: setup ## unpacking beside Debian's containerd (root)
+bench: ## unpacking beside containerd, umoci, skopeo and tar: three rounds (root)
+	@$(PYTHON) scripts/setup.py --bench
 	@$(VENV) -m benchmarks.unpack
 
-bench-quick: setup ## the same with a tenth of the image, two rounds
-	@$(VENV) -m benchmarks.unpack --image quick --rounds 2 --disk 4
+bench-quick: ## the same with a tenth of the image, as many rounds as two minutes allow
+	@$(PYTHON) scripts/setup.py --bench
+	@$(VENV) -m benchmarks.unpack --image quick --within 120
 
 clean: ## remove .venv, caches and built test images
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,15 +1,24 @@
-"""Running other programs."""
+"""Running other programs, and ending them."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from typing import Final
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NoReturn
 
+INSTALL: Final = "`python3 scripts/setup.py --bench` as root installs it"
 _PATH: Final = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+_STOP_SECONDS: Final = 20
+
+
+class Failed(SystemExit):
+    """A program is missing or fails; with what it said. Uncaught, it ends us with that."""
 
 
 def find(program: str) -> str | None:
@@ -18,7 +27,10 @@ def find(program: str) -> str | None:
 
 
 def run(
-    *command: str, stdin: int | None = None, environment: Mapping[str, str] | None = None
+    *command: str,
+    stdin: int | None = None,
+    environment: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> str:
     """Run a program and return what it prints.
 
@@ -26,12 +38,13 @@ def run(
         command: program and arguments.
         stdin: descriptor of its input; nothing if None.
         environment: variables besides the inherited ones.
+        cwd: where it runs; here if None.
 
     Raises:
-        SystemExit: it is missing or fails; with what it said.
+        Failed: it is missing or fails.
     """
     if find(command[0]) is None:
-        raise SystemExit(f"{command[0]} is not installed; `make setup` as root installs it")
+        raise Failed(f"{command[0]} is not installed: {INSTALL}")
     done = subprocess.run(
         command,
         stdin=subprocess.DEVNULL if stdin is None else stdin,
@@ -39,11 +52,41 @@ def run(
         text=True,
         check=False,
         env={**os.environ, **(environment or {}), "PATH": _PATH},
+        cwd=cwd,
     )
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip())[-2000:]
-        raise SystemExit(f"{' '.join(command)} failed: {said}")
+        raise Failed(f"{' '.join(command)} failed: {said}")
     return done.stdout
+
+
+def stop(process: subprocess.Popen[bytes], first: signal.Signals) -> None:
+    """End a process that leads a session, and whatever of that session does not end with it.
+
+    Args:
+        process: started with `start_new_session`; may have ended.
+        first: how it is asked; it has 20 seconds.
+    """
+    if process.poll() is None:
+        process.send_signal(first)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def end_on_signals() -> None:
+    """Let Ctrl-C and SIGTERM end us once, so that a second one does not disturb clearing away."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    say("clearing away")
+    sys.exit(128 + number)
 
 
 def say(text: str) -> None:

@@ -31,7 +31,7 @@ BUILD_TOOLS = ("hatchling", "editables")
 
 @dataclass(frozen=True)
 class Tool:
-    """A program that tests, demo or benchmark use.
+    """A program that tests, demo or benchmarks use.
 
     Attributes:
         program: name on PATH.
@@ -55,12 +55,9 @@ TOOLS = (
     Tool("umoci", "umoci", "tests that compare with another unpacker"),
     Tool("runc", "runc", "tests that run a program in a mounted image"),
     Tool("mmdebstrap", "mmdebstrap", "tests on a real Debian root filesystem"),
-    Tool("mkfs.ext4", "e2fsprogs", "benchmark and tests on a filesystem of their own"),
+    Tool("mkfs.ext4", "e2fsprogs", "benchmarks and tests on a filesystem of their own"),
     Tool("mkfs.btrfs", "btrfs-progs", "tests of reflink copies"),
     Tool("strace", "strace", "tests that watch system calls"),
-    Tool("containerd", "containerd", "the benchmark's other side", "containerd"),
-    Tool("npm", "npm", "building the benchmark's image"),
-    Tool("unpigz", "pigz", "the benchmark's other side inflates with it"),
     Tool("gcc", "gcc", "building pyfuse3 for snapcore-fuse"),
     Tool("pkg-config", "pkg-config", "building pyfuse3 for snapcore-fuse"),
     Tool("fusermount3", "fuse3", "snapcore-fuse without root"),
@@ -72,27 +69,34 @@ TOOLS = (
         files=("usr/include/fuse3/fuse.h",),
     ),
 )
+# Besides those above, with `--bench`.
+BENCH_TOOLS = (
+    Tool("containerd", "containerd", "benchmarks beside it", "containerd"),
+    Tool("npm", "npm", "building the image of the benchmarks"),
+    Tool("pigz", "pigz", "building that image; containerd and tar inflate with it"),
+)
 # Comes as source only and needs the tools above, so one distribution may have to be left out.
 NEEDS_COMPILER = {"plugins/fuse": "pyfuse3"}
 
 
-def main() -> int:
-    """Set everything up; return the exit code."""
+def main(arguments: Sequence[str] = ()) -> int:
+    """Set everything up, with `--bench` for benchmarks too; return the exit code."""
     if sys.version_info < (3, 11):  # noqa: UP036  an old interpreter is told so
         print("snapcore needs Python 3.11 or newer", file=sys.stderr)
         return 1
-    missing = missing_tools()
+    tools = (*TOOLS, *BENCH_TOOLS) if "--bench" in arguments else TOOLS
+    missing = missing_tools(tools)
     if missing or not can_make_venv():
         install_packages(missing)
-        report(missing_tools())
+        report(missing_tools(tools))
     if STAMP.exists() and STAMP.read_text() == fingerprint():
         return 0
     return install_python()
 
 
-def missing_tools() -> list[Tool]:
+def missing_tools(tools: Sequence[Tool] = TOOLS) -> list[Tool]:
     """Return the tools that are not on this machine, wherever they might come from."""
-    return [tool for tool in TOOLS if not is_installed(tool)]
+    return [tool for tool in tools if not is_installed(tool)]
 
 
 def is_installed(tool: Tool) -> bool:
@@ -110,7 +114,7 @@ def report(missing: Sequence[Tool]) -> None:
     """Say what is left out; never stop for it, the Python part works without."""
     if not missing:
         return
-    print("Not installed, so the tests that need it are skipped:", file=sys.stderr)
+    print("Not installed, so what needs it is left out:", file=sys.stderr)
     for tool in missing:
         print(f"  {tool.program:16} {tool.purpose}", file=sys.stderr)
     names = " ".join(sorted({tool.package for tool in missing}))
@@ -251,4 +255,4 @@ def extras(project: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -50,6 +50,24 @@ def test_it_names_each_missing_program_its_use_and_its_package(
         assert tool.package in said.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "more"), [((), set()), (("--bench",), {"containerd", "npm", "pigz"})]
+)
+def test_what_benchmarks_need_is_installed_when_asked_for(
+    setup: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    more: set[str],
+) -> None:
+    wanted: set[str] = set()
+    monkeypatch.setattr(
+        setup, "install_packages", lambda tools: wanted.update(tool.package for tool in tools)
+    )
+    monkeypatch.setattr(setup, "install_python", lambda: 0)
+    assert setup.main(arguments) == 0
+    assert wanted == {tool.package for tool in setup.TOOLS} | more
+
+
 def test_it_finds_programs_that_no_package_manager_knows(setup: ModuleType, tmp_path: Path) -> None:
     program = tmp_path / "skopeo"
     program.write_text("#!/bin/sh\n")

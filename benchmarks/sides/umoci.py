@@ -1,0 +1,54 @@
+"""umoci: all layers into one tree, from an OCI layout."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from benchmarks.image import TAG, Image
+from benchmarks.programs import run
+from benchmarks.sides.side import Session, Side
+from benchmarks.watch import Watch
+
+
+@dataclass(slots=True)
+class _Umoci:
+    layout: str
+    bundle: Path
+    watch: Watch = field(default_factory=Watch)
+
+    def command(self) -> tuple[str, ...]:
+        return ("umoci", "unpack", "--image", f"{self.layout}:{TAG}", str(self.bundle))
+
+    @contextmanager
+    def unpacked(self, target: Path) -> Iterator[Path]:
+        del target
+        yield self.bundle / "rootfs"
+
+
+@contextmanager
+def _session(place: Path, image: Image) -> Iterator[Session]:
+    """Copy the layout beside where it is unpacked."""
+    layout = place / "layout"
+    shutil.copytree(image.layout, layout)
+    yield _Umoci(str(layout), place / "bundle")
+
+
+def _version() -> str:
+    return run("umoci", "--version").split()[-1].split("+")[0]
+
+
+SIDES: Final = (
+    Side(
+        "umoci",
+        _session,
+        _version,
+        lambda: "pgzip (Go), in its process",
+        ("umoci",),
+        note="one tree, no layers to share; hashes each file again for its mtree manifest",
+    ),
+)
