@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import fields
 
 from snapcore.config import NodeConfig
 from snapcore.errors import FailedPrecondition, SnapcoreError
@@ -12,12 +13,14 @@ from snapcore.node.readonly import ReadOnly
 from snapcore.snapshots import (
     Capability,
     HookTrace,
+    Options,
     Probe,
     Snapshotter,
     WrapperChoice,
     list_plugins,
     open_snapshotter,
     probe_snapshotter,
+    snapshotter_options,
 )
 from snapcore.unpack import reclaim, remove_leftovers
 
@@ -64,8 +67,9 @@ class Snapshotters:
     def default_name(self) -> str:
         """Return the snapshotter that the configuration selects on this host.
 
-        `auto` takes, among those whose probe succeeds, one that shares layers before one that
-        copies them, then the most capable one.
+        `auto` takes, among those whose probe succeeds, one that has all of an image here before
+        one that goes back to the registry, one that shares layers before one that copies them,
+        then the most capable one.
 
         In a root that cannot be written nothing can be tried; there it is what was used first.
 
@@ -85,9 +89,10 @@ class Snapshotters:
                 f" {'; '.join(reasons) or 'none is installed'}"
             )
 
-        def worth(name: str) -> tuple[bool, int]:
+        def worth(name: str) -> tuple[bool, bool, int]:
             capabilities = probes[name].capabilities
-            return Capability.REBASE in capabilities, len(capabilities)
+            local = Capability.REMOTE not in capabilities
+            return local, Capability.REBASE in capabilities, len(capabilities)
 
         return max(usable, key=worth)
 
@@ -99,7 +104,7 @@ class Snapshotters:
                 result[plugin.name] = probe_snapshotter(
                     plugin.name,
                     self.root_of(plugin.name),
-                    options=self._config.plugins.get(plugin.name, {}),
+                    options=self._options(plugin.name),
                     blocked=self._config.blocked,
                 )
             except SnapcoreError as error:
@@ -129,8 +134,22 @@ class Snapshotters:
             )
         return min(used, key=lambda record: record.created).name
 
+    def _options(self, name: str) -> Options:
+        """Return a snapshotter's options; those that are called as in `[registry]` follow it.
+
+        So a backend that goes to registries by itself reaches them as the node does.
+        """
+        schema = snapshotter_options(name, blocked=self._config.blocked)
+        registry = self._config.registry
+        shared = {
+            field.name: getattr(registry, field.name)
+            for field in fields(registry)
+            if field.name in schema
+        }
+        return {**shared, **self._config.plugins.get(name, {})}
+
     def _open(self, name: str) -> Snapshotter:
-        options = self._config.plugins.get(name, {})
+        options = self._options(name)
         probe = self._probes.get(name)
         wrappers: tuple[WrapperChoice, ...] = self._config.wrappers
         if self._read_only:

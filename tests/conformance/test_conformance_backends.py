@@ -12,7 +12,7 @@ from snapcore.conformance import ALL_CHECKS, Check, Harness
 from snapcore.snapshots import Snapshotter, no_checkpoint, open_snapshotter, probe_snapshotter
 from snapcore.snapshots.tree import remove_tree
 
-BACKENDS = ("native", "overlay")
+BACKENDS = ("fuse", "native", "overlay")
 
 
 @pytest.fixture
