@@ -61,6 +61,13 @@ TOOLS = (
     Tool("gcc", "gcc", "building pyfuse3 for snapcore-fuse"),
     Tool("pkg-config", "pkg-config", "building pyfuse3 for snapcore-fuse"),
     Tool("fusermount3", "fuse3", "snapcore-fuse without root"),
+    Tool("go", "golang-go", "tests on layers that another project's library wrote"),
+    Tool(
+        "go",
+        "golang-github-containerd-stargz-snapshotter-dev",
+        "the library that writes eStargz layers for tests",
+        files=("usr/share/gocode/src/github.com/containerd/stargz-snapshotter/estargz/build.go",),
+    ),
     # No program tells of these headers; pkg-config is asked for them when pyfuse3 is built.
     Tool(
         "pkg-config",

@@ -1,0 +1,248 @@
+"""The entries of a layer in few bytes: columns, and names without the directories of the last one.
+
+Entries of a tar lie one behind the other, and so do those of a table of contents in its stream:
+where one is expected follows from those before it, and only the difference is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from snapcore.archive import Entry, EntryRules, EntryType, Limits
+from snapcore.errors import RefusedInput
+from snapcore_fuse.formats.envelope import from_bytes, numbers, to_bytes
+from snapcore_fuse.formats.types import IndexedEntry
+
+_KINDS: Final = (
+    EntryType.FILE,
+    EntryType.HARDLINK,
+    EntryType.SYMLINK,
+    EntryType.CHARACTER,
+    EntryType.BLOCK,
+    EntryType.DIRECTORY,
+    EntryType.FIFO,
+)
+_CODES: Final = {kind: code for code, kind in enumerate(_KINDS)}
+_LINKS: Final = (EntryType.HARDLINK, EntryType.SYMLINK)
+_DEVICES: Final = (EntryType.CHARACTER, EntryType.BLOCK)
+_NANOSECONDS: Final = 1_000_000_000
+_END: Final = b"\0"
+_SHOWN: Final = 200
+
+
+class PackedEntries(msgspec.Struct, frozen=True, array_like=True):
+    """The columns; see `EntryPacker` for what is in them. Numbers are little-endian.
+
+    Attributes:
+        count: of entries.
+        shared: 16 bits each: how many bytes a name shares with the one before.
+        names: the rest of each name, with a NUL behind it.
+        kinds: 8 bits each.
+        owners: 32 bits each: which of the `attributes`.
+        attributes: threes of 32 bits: mode, uid, gid.
+        seconds: 64 bits each, of the time.
+        fractions: 32 bits each, nanoseconds of the time.
+        sizes: 64 bits each.
+        offsets: 64 bits each, against where the entry is expected.
+        starts: 64 bits each, against the entry's offset; 0 for what has no bytes.
+        links: of links, in their order, with a NUL behind each.
+        devices: twos of 32 bits, of devices, in their order.
+        xattrs: of those entries that have any, by number.
+    """
+
+    count: int
+    shared: bytes
+    names: bytes
+    kinds: bytes
+    owners: bytes
+    attributes: bytes
+    seconds: bytes
+    fractions: bytes
+    sizes: bytes
+    offsets: bytes
+    starts: bytes
+    links: bytes
+    devices: bytes
+    xattrs: dict[int, tuple[tuple[bytes, bytes], ...]]
+
+
+class EntryPacker:
+    """Packs entries as they come."""
+
+    def __init__(self, block: int) -> None:
+        """Start; `block` is what payloads are padded to: 512 in a tar, 1 where nothing is."""
+        self._block = block
+        self._last = b""
+        self._expected = 0
+        self._shared = numbers("H")
+        self._names: list[bytes] = []
+        self._kinds = bytearray()
+        self._owners = numbers("I")
+        self._attributes: dict[tuple[int, int, int], int] = {}
+        self._seconds = numbers("q")
+        self._fractions = numbers("I")
+        self._sizes = numbers("Q")
+        self._offsets = numbers("q")
+        self._starts = numbers("q")
+        self._links: list[bytes] = []
+        self._devices = numbers("I")
+        self._xattrs: dict[int, tuple[tuple[bytes, bytes], ...]] = {}
+
+    def add(self, entry: Entry, start: int) -> None:
+        """Append an entry whose bytes begin at `start` of the stream; 0 if it has none."""
+        self._add_name(b"/".join(entry.path))
+        owner = (entry.mode, entry.uid, entry.gid)
+        self._owners.append(self._attributes.setdefault(owner, len(self._attributes)))
+        seconds, fraction = divmod(entry.mtime, _NANOSECONDS)
+        self._seconds.append(seconds)
+        self._fractions.append(fraction)
+        self._sizes.append(entry.size)
+        self._offsets.append(entry.offset - self._expected)
+        self._starts.append(start - entry.offset if entry.size else 0)
+        self._expected = expected(entry, start, self._block)
+        if entry.type in _LINKS:
+            self._links.append(entry.link)
+        elif entry.type in _DEVICES:
+            self._devices.extend((entry.major, entry.minor))
+        if entry.xattrs:
+            self._xattrs[len(self._kinds)] = entry.xattrs
+        self._kinds.append(_CODES[entry.type])
+
+    def finish(self) -> PackedEntries:
+        """Return what was packed."""
+        attributes = numbers("I", [value for owner in self._attributes for value in owner])
+        return PackedEntries(
+            len(self._kinds),
+            to_bytes(self._shared),
+            _joined(self._names),
+            bytes(self._kinds),
+            to_bytes(self._owners),
+            to_bytes(attributes),
+            to_bytes(self._seconds),
+            to_bytes(self._fractions),
+            to_bytes(self._sizes),
+            to_bytes(self._offsets),
+            to_bytes(self._starts),
+            _joined(self._links),
+            to_bytes(self._devices),
+            self._xattrs,
+        )
+
+    def _add_name(self, name: bytes) -> None:
+        shared = self._last.rfind(b"/") + 1
+        while shared and not name.startswith(self._last[:shared]):
+            shared = self._last.rfind(b"/", 0, shared - 1) + 1
+        self._shared.append(shared)
+        self._names.append(name[shared:])
+        self._last = name
+
+
+def expected(entry: Entry, start: int, block: int) -> int:
+    """Return where the entry after this one is expected."""
+    if not entry.size:
+        return entry.offset
+    return -(-(start + entry.size) // block) * block
+
+
+def unpack(packed: PackedEntries, limits: Limits, block: int, size: int) -> Iterator[IndexedEntry]:
+    """Yield the entries again, by the rules of the strict reader.
+
+    Args:
+        packed: whoever made it.
+        limits: budgets of the layer.
+        block: as it was packed with.
+        size: bytes of the layer's stream.
+
+    Raises:
+        RefusedInput: malformed; an entry breaks a rule; its bytes are not behind those of the
+            entry before, or outside of the stream.
+    """
+    return _Unpacker(packed, limits, block, size).entries()
+
+
+class _Unpacker:
+    """One pass over packed entries."""
+
+    def __init__(self, packed: PackedEntries, limits: Limits, block: int, size: int) -> None:
+        self._number = 0
+        self._name = b""
+        self._block = block
+        self._size = size
+        self._packed = packed
+        self._rules = EntryRules(limits, self._refuse)
+
+    def entries(self) -> Iterator[IndexedEntry]:
+        packed, count = self._packed, self._packed.count
+        names, links = self._texts(packed.names), self._texts(packed.links)
+        devices = self._devices(packed.devices)
+        attributes = self._attributes(packed.attributes)
+        columns = zip(
+            from_bytes("H", packed.shared, count, "names"),
+            from_bytes("B", packed.kinds, count, "types"),
+            from_bytes("I", packed.owners, count, "owners"),
+            from_bytes("q", packed.seconds, count, "times"),
+            from_bytes("I", packed.fractions, count, "fractions"),
+            from_bytes("Q", packed.sizes, count, "sizes"),
+            from_bytes("q", packed.offsets, count, "offsets"),
+            from_bytes("q", packed.starts, count, "starts"),
+            strict=True,
+        )
+        make, nothing, place, end = self._rules.make, (0, 0), 0, 0
+        for shared, code, owner, seconds, fraction, size, offset, start in columns:
+            self._name = name = self._name[:shared] + next(names)
+            if code >= len(_KINDS) or owner >= len(attributes) or fraction >= _NANOSECONDS:
+                raise self._refuse("a type, owner or time out of range")
+            kind, (mode, uid, gid) = _KINDS[code], attributes[owner]
+            xattrs = packed.xattrs.get(self._number, ())
+            if xattrs:
+                self._rules.check_xattrs(xattrs)
+            place += offset
+            entry = make(
+                name,
+                kind,
+                mode,
+                uid,
+                gid,
+                seconds * _NANOSECONDS + fraction,
+                size,
+                next(links) if kind in _LINKS else b"",
+                next(devices) if kind in _DEVICES else nothing,
+                xattrs,
+                place,
+            )
+            if size:
+                start += place
+                if not end <= place <= start <= self._size - size:
+                    raise self._refuse("its bytes overlap others or lie outside of the stream")
+                end = start + size
+                place = expected(entry, start, self._block)
+            yield IndexedEntry(entry, start)
+            self._number += 1
+
+    def _attributes(self, data: bytes) -> list[tuple[int, int, int]]:
+        values = from_bytes("I", data, len(data) // 12 * 3, "attributes")
+        return list(zip(values[::3], values[1::3], values[2::3], strict=True))
+
+    def _devices(self, data: bytes) -> Iterator[tuple[int, int]]:
+        values = from_bytes("I", data, len(data) // 8 * 2, "devices")
+        yield from zip(values[::2], values[1::2], strict=True)
+        raise self._refuse("it has no device number")
+
+    def _texts(self, data: bytes) -> Iterator[bytes]:
+        at = 0
+        while (end := data.find(_END, at)) >= 0:
+            yield data[at:end]
+            at = end + 1
+        raise self._refuse("it has no name or no target")
+
+    def _refuse(self, why: str) -> RefusedInput:
+        return RefusedInput(
+            f"layer index entry {self._name[:_SHOWN]!r} (number {self._number}): {why}"
+        )
+
+
+def _joined(texts: list[bytes]) -> bytes:
+    return b"".join([text + _END for text in texts])

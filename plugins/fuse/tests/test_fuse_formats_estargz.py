@@ -1,0 +1,532 @@
+"""eStargz: what the Go library writes is read byte for byte, and hostile tables are refused."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from support import tars
+from support.images import debian_tar
+from support.stargz import Estargz, estargz_writer, footer, go_estargz, sealed, table_member
+
+from snapcore.archive import BlockReader, Entry, Limits, TarReader, fastest_inflater
+from snapcore.errors import DataLoss, RefusedInput
+from snapcore.oci import Digest
+from snapcore_fuse.formats import BlobRange, LayerIndex, LayerReader, LayerSource
+from snapcore_fuse.formats.estargz import EstargzIndex, open_estargz
+
+Value: TypeAlias = str | int | dict[str, str] | list[int] | None
+LIMITS = Limits()
+GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+
+def source_of(layer: Estargz) -> LayerSource:
+    return LayerSource(Digest.of(layer.blob), len(layer.blob), GZIP, layer.diff_id)
+
+
+def open_blob(
+    layer: Estargz, limits: Limits = LIMITS, reads: list[BlobRange] | None = None
+) -> EstargzIndex:
+    steps = open_estargz(source_of(layer), layer.toc_digest, limits)
+    wanted = next(steps)
+    while True:
+        if reads is not None:
+            reads.append(wanted)
+        try:
+            wanted = steps.send(layer.blob[wanted.offset : wanted.end])
+        except StopIteration as done:
+            found: EstargzIndex = done.value
+            return found
+
+
+def read(reader: LayerReader, blob: bytes, start: int, size: int) -> bytes:
+    found = b""
+    for piece in reader.pieces(start, size):
+        data = reader.decode(piece, blob[piece.blob.offset : piece.blob.end])
+        assert len(data) == piece.size
+        found += data[max(0, start - piece.start) : start + size - piece.start]
+    return found
+
+
+def contents(index: LayerIndex, blob: bytes) -> list[tuple[Entry, bytes]]:
+    """Return the entries, their positions left out, with what can be read of their bytes."""
+    return [
+        (unplaced(entry), read(index.reader, blob, start, entry.size))
+        for entry, start in ((found.entry, found.start) for found in index.entries())
+    ]
+
+
+def unplaced(entry: Entry) -> Entry:
+    values = {name: getattr(entry, name) for name in Entry.__struct_fields__}
+    return Entry(**{**values, "offset": 0})
+
+
+def tar_contents(blocks: Path | bytes) -> list[tuple[Entry, bytes]]:
+    data = blocks.read_bytes() if isinstance(blocks, Path) else blocks
+    rest = [data]
+    reader = TarReader(BlockReader(lambda: rest.pop() if rest else b""), LIMITS)
+    return [(unplaced(entry), b"".join(map(bytes, reader.payload()))) for entry in reader]
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return estargz_writer(tmp_path_factory)
+
+
+def every_kind(rng: random.Random) -> bytes:
+    return tars.tar(
+        tars.directory(b"./", mode=0o755),
+        tars.directory(b"./etc", mode=0o1777, uid=7, gid=8, mtime=1_600_000_000 * 10**9),
+        tars.file(b"./etc/empty"),
+        tars.file(b"./etc/one", b"1", mode=0o4755, xattrs={b"user.a": b"\0\xff", b"user.b": b""}),
+        tars.file(b"big", rng.randbytes(300_000), mtime=-(10**9)),
+        tars.file(b"exactly", rng.randbytes(100_000)),
+        tars.hardlink(b"etc/hard", b"./etc/one"),
+        tars.symlink(b"etc/soft", b"../../elsewhere"),
+        tars.device(b"dev/null", 1, 3, mode=0o666),
+        tars.device(b"dev/sda", 8, 300, block=True),
+        tars.fifo(b"run/pipe"),
+        tars.whiteout(b"etc/gone"),
+        tars.opaque(b"etc"),
+        tars.file('etc/ümlaut \\ " <&>\u2028'.encode(), b"named"),
+        tars.file(b"deep/" + b"d" * 200 + b"/file", bytes(50_000)),
+    )
+
+
+def test_every_entry_and_byte_that_the_go_library_wrote_is_read(
+    writer: Path, tmp_path: Path
+) -> None:
+    tar = every_kind(random.Random(1))
+    (tmp_path / "layer.tar").write_bytes(tar)
+    layer = go_estargz(writer, tmp_path / "layer.tar", chunk=100_000)
+    index = open_blob(layer)
+    wanted = tar_contents(tar)
+    assert contents(index, layer.blob) == wanted
+    assert index.prefetch == 0
+    assert index.reader.size == sum(entry.size for entry, _ in wanted) + 1  # the landmark
+
+
+def test_the_prefetch_landmark_says_what_is_wanted_at_start(writer: Path, tmp_path: Path) -> None:
+    (tmp_path / "layer.tar").write_bytes(
+        tars.tar(tars.file(b"late", b"l" * 5000), tars.file(b"early", b"e" * 5000))
+    )
+    layer = go_estargz(writer, tmp_path / "layer.tar", prioritized=["early"])
+    index = open_blob(layer)
+    assert [found.entry.path for found in index.entries()] == [(b"early",), (b"late",)]
+    ends = {
+        found.entry.path[0]: next(index.reader.pieces(found.start, 1)).blob.end
+        for found in index.entries()
+    }
+    assert ends[b"early"] <= index.prefetch < ends[b"late"]
+
+
+@pytest.mark.long
+def test_a_real_root_filesystem_is_read_byte_for_byte(
+    writer: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    tar = debian_tar(tmp_path_factory)
+    (tmp_path / "root.tar").symlink_to(tar)
+    layer = go_estargz(writer, tmp_path / "root.tar", chunk=1 << 20)
+    index = open_blob(layer)
+    with tar.open("rb") as stream:
+        reader = TarReader(BlockReader(lambda: stream.read(1 << 18)), LIMITS)
+        for wanted, found in zip(reader, index.entries(), strict=True):
+            assert (wanted.path, wanted.type, wanted.mode) == (
+                found.entry.path,
+                found.entry.type,
+                found.entry.mode,
+            )
+            data = read(index.reader, layer.blob, found.start, found.entry.size)
+            assert data == b"".join(map(bytes, reader.payload()))
+
+
+class Files:
+    """A blob in the making: members, and the entries of a table that describe them."""
+
+    def __init__(self) -> None:
+        self.members = b""
+        self.entries: list[dict[str, Any]] = []
+
+    def member(self, plain: bytes) -> int:
+        """Append a member; return its offset."""
+        self.members += gzip.compress(plain, mtime=0)
+        return len(self.members) - len(gzip.compress(plain, mtime=0))
+
+    def file(self, name: str, data: bytes, **changed: Value) -> dict[str, Any]:
+        """Append a file with a member of its own."""
+        if not self.members:
+            self.member(b"a tar header")
+        return self.entry(name, data, self.member(data + b"a tar header"), **changed)
+
+    def entry(self, name: str, data: bytes, offset: int, **changed: Value) -> dict[str, Any]:
+        """Append an entry for a file."""
+        item = {
+            "name": name,
+            "type": "reg",
+            "size": len(data),
+            "offset": offset,
+            "chunkDigest": str(Digest.of(data)),
+            **changed,
+        }
+        self.entries.append({key: value for key, value in item.items() if value is not None})
+        return self.entries[-1]
+
+    def sealed(self, *, legacy: bool = False) -> Estargz:
+        return sealed(self.members, self.entries, legacy=legacy)
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["51", "47"])
+@pytest.mark.parametrize("files", [0, 1, 3])
+def test_both_footers_lead_to_the_table_in_one_read(legacy: bool, files: int) -> None:
+    made = Files()
+    made.member(b"header")
+    for number in range(files):
+        made.file(f"f{number}", b"%d" % number * 100)
+    layer = made.sealed(legacy=legacy)
+    reads: list[BlobRange] = []
+    index = open_blob(layer, reads=reads)
+    assert [data for _, data in contents(index, layer.blob)] == [
+        b"%d" % number * 100 for number in range(files)
+    ]
+    assert reads == [BlobRange(0, len(layer.blob))]
+
+
+def test_a_long_table_takes_a_second_read_of_just_what_is_missing() -> None:
+    made = Files()
+    made.member(random.Random(2).randbytes(300_000))
+    digests = (hashlib.sha256(b"%d" % number).hexdigest() for number in range(3000))
+    made.entries = [{"name": f"{digest}{digest[::-1]}", "type": "fifo"} for digest in digests]
+    layer = made.sealed()
+    reads: list[BlobRange] = []
+    index = open_blob(layer, reads=reads)
+    assert len(list(index.entries())) == 3000
+    begin = len(layer.blob) - 128 * 1024
+    assert reads == [
+        BlobRange(begin, 128 * 1024),
+        BlobRange(len(made.members), begin - len(made.members)),
+    ]
+
+
+def test_files_that_share_a_member_and_files_of_several_members() -> None:
+    made = Files()
+    one, two, three = b"one" * 100, b"two" * 200, b"three" * 300
+    shared = made.member(b"H" * 512 + one + b"H" * 700 + two + b"H" * 512 + three[:500])
+    made.entry("one", one, shared, innerOffset=512)
+    made.entry("two", two, shared, innerOffset=512 + 300 + 700)
+    first = 512 + 300 + 700 + 600 + 512
+    made.entry(
+        "three", three, shared, innerOffset=first, chunkSize=500,
+        chunkDigest=str(Digest.of(three[:500])),
+    )  # fmt: skip
+    rest = made.member(three[500:] + b"H" * 512)
+    made.entries.append(
+        {"name": "three", "type": "chunk", "offset": rest, "chunkOffset": 500,
+         "chunkDigest": str(Digest.of(three[500:]))}
+    )  # fmt: skip
+    layer = made.sealed()
+    index = open_blob(layer)
+    assert [data for _, data in contents(index, layer.blob)] == [one, two, three]
+    assert [index.reader.piece(number).size for number in range(2)] == [1400, 1000]
+
+
+def test_a_files_digest_serves_when_it_is_its_only_chunk() -> None:
+    made = Files()
+    made.file("old", b"content", chunkDigest=None, digest=str(Digest.of(b"content")))
+    layer = made.sealed(legacy=True)
+    assert [data for _, data in contents(open_blob(layer), layer.blob)] == [b"content"]
+
+
+def test_a_name_that_comes_twice_is_given_twice() -> None:
+    made = Files()
+    made.file("./twice", b"first")
+    made.file("/twice", b"second")
+    layer = made.sealed()
+    found = contents(open_blob(layer), layer.blob)
+    assert [(entry.path, data) for entry, data in found] == [
+        ((b"twice",), b"first"),
+        ((b"twice",), b"second"),
+    ]
+
+
+def test_what_lies_behind_a_members_last_chunk_is_not_fetched() -> None:
+    made = Files()
+    made.member(b"header")
+    made.entry("small", b"tiny", made.member(b"tiny" + random.Random(3).randbytes(100_000)))
+    layer = made.sealed()
+    piece = open_blob(layer).reader.piece(0)
+    assert piece.blob.size < 8192
+    assert open_blob(layer).reader.decode(piece, layer.blob[piece.blob.offset : piece.blob.end])
+
+
+def test_a_kept_index_says_the_same_without_its_blob() -> None:
+    rng = random.Random(4)
+    made = Files()
+    for number in range(50):
+        made.file(f"d{number % 7}/f{number}", rng.randbytes(number), mode=0o600 + number % 3,
+                  uid=number, modtime=f"20{number:02}-01-01T00:00:00Z",
+                  xattrs={"user.n": base64.b64encode(b"%d" % number).decode()})  # fmt: skip
+    made.entries += [
+        {"name": "dev", "type": "char", "devMajor": 1, "devMinor": 3},
+        {"name": "soft", "type": "symlink", "linkName": "d1/f1"},
+        {"name": "hard", "type": "hardlink", "linkName": "d1/f1"},
+    ]
+    layer = made.sealed()
+    index = open_blob(layer)
+    again = EstargzIndex.from_bytes(index.to_bytes(), source_of(layer), LIMITS)
+    assert list(again.entries()) == list(index.entries())
+    assert contents(again, layer.blob) == contents(index, layer.blob)
+    assert again.to_bytes() == index.to_bytes()
+
+
+def small() -> tuple[Estargz, EstargzIndex]:
+    made = Files()
+    made.file("first", b"1" * 1000)
+    made.file("second", b"2" * 1000)
+    layer = made.sealed()
+    return layer, open_blob(layer)
+
+
+def test_each_damaged_byte_of_a_kept_index_is_noticed() -> None:
+    layer, index = small()
+    kept = index.to_bytes()
+    for at in range(len(kept)):
+        damaged = bytearray(kept)
+        damaged[at] ^= 0x41
+        with pytest.raises((DataLoss, RefusedInput)):
+            EstargzIndex.from_bytes(bytes(damaged), source_of(layer), LIMITS)
+    for length in range(len(kept)):
+        with pytest.raises((DataLoss, RefusedInput)):
+            EstargzIndex.from_bytes(kept[:length], source_of(layer), LIMITS)
+
+
+def test_a_kept_index_of_another_layer_is_refused() -> None:
+    layer, index = small()
+    other = LayerSource(Digest.of(b"other"), len(layer.blob), GZIP, layer.diff_id)
+    with pytest.raises(RefusedInput, match="an index of layer"):
+        EstargzIndex.from_bytes(index.to_bytes(), other, LIMITS)
+
+
+def flipped(data: bytes) -> bytes:
+    return data[:-12] + bytes([data[-12] ^ 1]) + data[-11:]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data[:14],
+        lambda data: b"",
+        lambda data: bytes(len(data)),
+        lambda data: gzip.compress(b"3" * 2000),
+        lambda data: gzip.compress(b"2" * 999),
+        lambda data: data[:12] + b"\xff\xff" + data[14:],
+    ],
+    ids=["cut", "empty", "zeros", "other", "short", "damaged"],
+)
+def test_bytes_that_are_not_the_promised_ones_are_data_loss(
+    change: Callable[[bytes], bytes],
+) -> None:
+    layer, index = small()
+    piece = index.reader.piece(1)
+    with pytest.raises(DataLoss, match=f"member at byte {piece.blob.offset}"):
+        index.reader.decode(piece, change(layer.blob[piece.blob.offset : piece.blob.end]))
+
+
+def test_a_bomb_is_inflated_no_further_than_what_was_promised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inflated = []
+
+    class Counting:
+        def __init__(self) -> None:
+            self._inner = fastest_inflater()
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._inner, name)
+
+        def decompress(self, data: bytes, max_length: int) -> bytes:
+            out = self._inner.decompress(data, max_length)
+            inflated.append(len(out))
+            return out
+
+    made = Files()
+    made.member(b"header")
+    made.entry("bomb", b"0" * 1000, made.member(b"0" * 5_000_000))
+    layer = made.sealed()
+    monkeypatch.setattr("snapcore_fuse.formats.estargz.members.fastest_inflater", Counting)
+    assert contents(open_blob(layer), layer.blob)[0][1] == b"0" * 1000
+    assert sum(inflated) == 1000
+
+
+def refused(entries: list[dict[str, Any]], match: str, members: bytes = b"") -> None:
+    layer = sealed(members or gzip.compress(bytes(1000)) * 3, entries)
+    with pytest.raises(RefusedInput, match=match):
+        open_blob(layer)
+
+
+DIGEST = str(Digest.of(b"x" * 10))
+MEMBER = len(gzip.compress(bytes(1000)))
+
+
+def reg(**changed: Value) -> dict[str, Any]:
+    return {"name": "it", "type": "reg", "size": 10, "offset": MEMBER, "chunkDigest": DIGEST,
+            **changed}  # fmt: skip
+
+
+def chunk(**changed: Value) -> dict[str, Any]:
+    return {"type": "chunk", "offset": 2 * MEMBER, "chunkOffset": 5, "chunkDigest": DIGEST,
+            **changed}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("entries", "match"),
+    [
+        ([reg(name="../it")], r"'\.\./it'.*'\.\.' in a name"),
+        ([reg(name="a/../it")], "'..' in a name"),
+        ([reg(name="i\0t")], "NUL"),
+        ([reg(name="it/")], "ends in '/'"),
+        ([reg(name="")], "the root as a file"),
+        ([reg(name="n" * 300)], "longer than 255"),
+        ([reg(name="caf\ufffd")], "no UTF-8"),
+        ([reg(type="zeros")], "unknown entry type"),
+        ([reg(size=-1)], "-1 bytes of data"),
+        ([reg(size=2**62)], "bytes of data"),
+        ([reg(size=2**70)], "bytes of data"),
+        ([reg(uid=-1)], "owner -1"),
+        ([reg(gid=2**32)], "owner 0:4294967296"),
+        ([reg(mode=-1)], "mode"),
+        ([reg(modtime="yesterday")], "no time"),
+        ([reg(modtime="2024-02-30T00:00:00Z")], "no time"),
+        ([reg(xattrs={"": "eA=="})], "valid name"),
+        ([reg(xattrs={"user.x": "no base64!"})], "malformed xattrs"),
+        ([reg(xattrs=[1])], "malformed xattrs"),
+        ([reg(xattrs={"user.x": base64.b64encode(bytes(2 << 20)).decode()})], "more than"),
+        ([reg(type="dir", name="d")], "a directory with 10 bytes"),
+        ([reg(type="symlink", size=0)], "a symlink to nothing"),
+        ([reg(type="symlink", size=0, linkName="x" * 5000)], "longer than 4095"),
+        ([reg(type="hardlink", size=0, linkName="../x")], "'..' in a name"),
+        ([reg(type="hardlink", size=0, linkName="/")], "hardlink to the root"),
+        ([reg(type="char", size=0)], "whiteout"),
+        ([reg(type="char", size=0, devMajor=5000)], "device number"),
+        ([reg(type="block", size=0, devMinor=-1)], "device number"),
+        ([reg(offset=-1)], "chunk at byte -1"),
+        ([reg(offset=0)], "chunk at byte 0"),
+        ([reg(offset=2**62)], "chunk at byte 4611686018427387904"),
+        ([reg(offset=3 * MEMBER)], "chunk at byte"),
+        ([reg(innerOffset=-5)], "-5 of its member"),
+        ([reg(innerOffset=2**62)], "bytes of one member"),
+        ([reg(size=65 << 20)], "bytes of one member"),
+        ([reg(), reg(name="other")], "'other'.*behind one"),
+        ([reg(), reg(name="other", innerOffset=9)], "behind one"),
+        ([reg(offset=2 * MEMBER), reg(name="other", offset=MEMBER)], "behind one"),
+        ([reg(chunkDigest="")], "no digest"),
+        ([reg(chunkDigest="md5:" + "0" * 32)], "not a digest"),
+        ([reg(chunkDigest=str(Digest.of(b"", "sha512")))], "no sha256"),
+        ([reg(digest=DIGEST, chunkDigest="", chunkSize=5), chunk()], "no digest"),
+        ([reg(chunkSize=5)], "no chunk covers its last 5 bytes"),
+        ([reg(chunkSize=5), reg(name="other", offset=2 * MEMBER)], "covers its last 5 bytes"),
+        ([reg(chunkSize=11)], "a chunk of 11 bytes"),
+        ([reg(chunkSize=-1)], "a chunk of -1 bytes"),
+        ([reg(chunkOffset=1)], "at byte 1"),
+        ([reg(chunkSize=5), chunk(chunkOffset=4)], "at byte 4"),
+        ([reg(chunkSize=5), chunk(chunkOffset=6)], "at byte 6"),
+        ([reg(chunkSize=5), chunk(chunkSize=6)], "a chunk of 6 bytes"),
+        ([reg(chunkSize=5), chunk(chunkDigest="")], "no digest"),
+        ([reg(chunkSize=5), chunk(offset=MEMBER)], "behind one"),
+        ([reg(chunkSize=5), chunk(name="other")], "a chunk of 'other'"),
+        ([reg(), chunk()], "has its bytes already"),
+        ([chunk()], "has its bytes already"),
+    ],
+)  # fmt: skip
+def test_a_hostile_table_is_refused_and_the_entry_named(
+    entries: list[dict[str, Any]], match: str
+) -> None:
+    refused(entries, match)
+
+
+def test_budgets_of_entries_and_bytes() -> None:
+    layer = sealed(gzip.compress(bytes(1000)) * 3, [reg(), reg(name="b", offset=2 * MEMBER)])
+    open_blob(layer, Limits(entries=2, size=20))
+    with pytest.raises(RefusedInput, match="more than 1 entries"):
+        open_blob(layer, Limits(entries=1))
+    with pytest.raises(RefusedInput, match="more than 19 bytes"):
+        open_blob(layer, Limits(size=19))
+
+
+@pytest.mark.parametrize(
+    ("table", "match"),
+    [
+        (b"", "malformed"),
+        (b"[]", "malformed"),
+        (b'{"version":2,"entries":[]}', "version 2"),
+        (b'{"entries":[]}', "malformed"),
+        (b'{"version":1,"entries":[7]}', "malformed"),
+        (b'{"version":1,"entries":[{"name":"a","type":"reg","size":"1"}]}', "malformed"),
+        (b'{"version":1,"entries":[{"name":"\\ud800","type":"dir"}]}', "malformed"),
+        (b'{"version":1,"entries":[],"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "malformed"),
+        (b'{"version":1,"entries":[' + b"{}," * 100_000 + b"{}]}", "too many objects"),
+    ],
+    ids=[
+        "empty",
+        "list",
+        "version",
+        "no-version",
+        "number",
+        "text-size",
+        "surrogate",
+        "deep",
+        "tiny",
+    ],
+)
+def test_a_malformed_table_is_refused(table: bytes, match: str) -> None:
+    with pytest.raises(RefusedInput, match=match):
+        open_blob(sealed(gzip.compress(b"x"), table))
+
+
+def with_table(table: bytes, offset: int | None = None, name: str = "stargz.index.json") -> Estargz:
+    members = gzip.compress(bytes(100))
+    tail = footer(len(members) if offset is None else offset)
+    return Estargz(members + table_member(table, name) + tail, Digest.of(table), Digest.of(b""))
+
+
+EMPTY = b'{"version":1,"entries":[]}'
+
+
+@pytest.mark.parametrize(
+    ("layer", "match"),
+    [
+        (Estargz(b"", Digest.of(b""), Digest.of(b"")), "no eStargz footer"),
+        (Estargz(bytes(10), Digest.of(b""), Digest.of(b"")), "no eStargz footer"),
+        (Estargz(gzip.compress(bytes(9999)), Digest.of(b""), Digest.of(b"")), "no eStargz footer"),
+        (with_table(EMPTY, 2**62), "puts a table"),
+        (with_table(EMPTY, 10**6), "puts a table"),
+        (with_table(EMPTY, 0), "no table of contents"),
+        (with_table(EMPTY, 5), "damaged"),
+        (with_table(EMPTY, name="other.json"), "no table of contents"),
+    ],
+    ids=["nothing", "tiny", "plain", "beyond", "behind", "elsewhere", "inside", "name"],
+)  # fmt: skip
+def test_a_footer_that_leads_nowhere_is_refused(layer: Estargz, match: str) -> None:
+    with pytest.raises(RefusedInput, match=match):
+        open_blob(layer)
+
+
+def test_the_table_is_the_one_that_the_manifest_names() -> None:
+    layer = with_table(EMPTY)
+    other = Estargz(layer.blob, Digest.of(EMPTY + b" "), layer.diff_id)
+    with pytest.raises(RefusedInput, match=str(other.toc_digest)):
+        open_blob(other)
+
+
+def test_a_table_past_the_cap_is_refused_before_it_is_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("snapcore_fuse.formats.estargz.toc.MAX_JSON", 1000)
+    open_blob(with_table(EMPTY + b" " * (1000 - len(EMPTY))))
+    with pytest.raises(RefusedInput, match="1001 bytes of data"):
+        open_blob(with_table(EMPTY + b" " * (1001 - len(EMPTY))))

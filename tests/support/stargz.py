@@ -1,0 +1,127 @@
+"""eStargz blobs for tests: written by the Go library of stargz-snapshotter, or by hand.
+
+The library is Debian's `golang-github-containerd-stargz-snapshotter-dev`, compiled once a test
+session. What it never writes (damage, lies, members shared by several files) is made by `sealed`
+from a table and members.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from snapcore.oci import Digest
+from support.images import once, require_tools, run_tool, session_directory
+
+GOPATH: Final = Path("/usr/share/gocode")
+PACKAGE: Final = "golang-github-containerd-stargz-snapshotter-dev"
+_SOURCE: Final = Path(__file__).resolve().parents[2] / "plugins/fuse/tests/estargz"
+_LIBRARY: Final = GOPATH / "src/github.com/containerd/stargz-snapshotter/estargz"
+
+
+@dataclass(frozen=True, slots=True)
+class Estargz:
+    """A blob.
+
+    Attributes:
+        blob: its bytes.
+        toc_digest: of its table of contents.
+        diff_id: of the tar that it unpacks to.
+    """
+
+    blob: bytes
+    toc_digest: Digest
+    diff_id: Digest
+
+
+def estargz_writer(factory: pytest.TempPathFactory) -> Path:
+    """Return the compiled writer; skip the calling test where Go or the library is missing."""
+    require_tools("go")
+    if not _LIBRARY.is_dir():
+        pytest.skip(f"not installed: {PACKAGE} (`make setup` as root installs it)")
+    return once(session_directory(factory) / "estargz-writer", _compile) / "estargz"
+
+
+def _compile(directory: Path) -> None:
+    done = subprocess.run(
+        ["go", "build", "-o", str(directory / "estargz"), "main.go"],
+        cwd=_SOURCE,
+        env={
+            **os.environ,
+            "GO111MODULE": "off",
+            "GOPATH": str(GOPATH),
+            "GOFLAGS": "",
+            "GOCACHE": str(directory / "cache"),
+            "CGO_ENABLED": "0",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(directory / "cache")
+
+
+def go_estargz(
+    writer: Path, tar: Path, *, chunk: int = 4 << 20, prioritized: Sequence[str] = ()
+) -> Estargz:
+    """Return a tar as the Go library writes it.
+
+    Args:
+        writer: see `estargz_writer`.
+        tar: plain or gzip.
+        chunk: most bytes of a file in one member.
+        prioritized: files that come first, before a prefetch landmark.
+    """
+    blob = tar.with_name(f"{tar.name}.esgz")
+    digests = run_tool(str(writer), str(tar), str(blob), str(chunk), *prioritized).split()
+    toc_digest, diff_id = map(Digest.parse, digests)
+    return Estargz(blob.read_bytes(), toc_digest, diff_id)
+
+
+def footer(offset: int, *, legacy: bool = False) -> bytes:
+    """Return the footer for a table at `offset`: 51 bytes, or the 47 of CRFS."""
+    text = b"%016xSTARGZ" % offset
+    extra = text if legacy else b"SG" + len(text).to_bytes(2, "little") + text
+    head = b"\x1f\x8b\x08\x04" + bytes(4) + b"\x00\xff" + len(extra).to_bytes(2, "little")
+    return head + extra + b"\x01\x00\x00\xff\xff" + bytes(8)
+
+
+def table_member(table: bytes, name: str = "stargz.index.json") -> bytes:
+    """Return the gzip member of a table."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        info = tarfile.TarInfo(name)
+        info.size = len(table)
+        tar.addfile(info, io.BytesIO(table))
+    return gzip.compress(packed.getvalue(), 6, mtime=0)
+
+
+def sealed(
+    members: bytes, entries: Sequence[Mapping[str, Any]] | bytes, *, legacy: bool = False
+) -> Estargz:
+    """Return a blob of these members with a table of contents and a footer behind them.
+
+    Args:
+        members: gzip members of files.
+        entries: the table's entries, or the whole table.
+        legacy: write the 47-byte footer.
+    """
+    table = (
+        entries
+        if isinstance(entries, bytes)
+        else json.dumps({"version": 1, "entries": list(entries)}).encode()
+    )
+    blob = members + table_member(table) + footer(len(members), legacy=legacy)
+    return Estargz(blob, Digest.of(table), Digest.of(gzip.decompress(blob)))
