@@ -30,6 +30,7 @@ from snapcore.errors import (
     NotFound,
     PermissionDenied,
     ResourceExhausted,
+    SnapcoreError,
     Unavailable,
     from_os_error,
 )
@@ -38,6 +39,8 @@ from snapcore.locks import FileLock
 _BUSY_SECONDS: Final = 30.0
 _SPARE_CONNECTIONS: Final = 4
 _POLL_SECONDS: Final = 0.02
+_ROOM_FOR_LOG: Final = 64 * 1024
+"""Bytes below which a `-wal` and a `-shm` file may not find room (sqlite.org/walformat.html)."""
 
 
 class Database:
@@ -337,7 +340,23 @@ def _mapped(path: str) -> Iterator[None]:
         raise Unavailable(f"{path!r} is locked by another process: {error}") from error
     except (apsw.FullError, apsw.NoMemError) as error:
         raise ResourceExhausted(f"{path!r} has no room to write: {error}") from error
-    except (apsw.ReadOnlyError, apsw.PermissionsError, apsw.CantOpenError) as error:
+    except (apsw.CantOpenError, apsw.IOError) as error:
+        raise _opening_or_io(path, error) from error
+    except (apsw.ReadOnlyError, apsw.PermissionsError) as error:
         raise PermissionDenied(f"{path!r} cannot be opened or written: {error}") from error
-    except (apsw.CorruptError, apsw.NotADBError, apsw.IOError, apsw.FormatError) as error:
+    except (apsw.CorruptError, apsw.NotADBError, apsw.FormatError) as error:
         raise DataLoss(f"{path!r} is damaged or cannot be read: {error}") from error
+
+
+def _opening_or_io(path: str, error: apsw.Error) -> SnapcoreError:
+    """Return what an error means that SQLite gives for a full disk as well as for a broken one.
+
+    That is so where it makes its `-wal` and `-shm` files or lengthens them.
+    """
+    status = os.statvfs(os.path.dirname(os.path.abspath(path)))
+    no_inodes = status.f_files > 0 and status.f_favail == 0
+    if no_inodes or status.f_bavail * status.f_frsize < _ROOM_FOR_LOG:
+        return ResourceExhausted(f"{path!r} has no room to write: {error}")
+    if isinstance(error, apsw.CantOpenError):
+        return PermissionDenied(f"{path!r} cannot be opened or written: {error}")
+    return DataLoss(f"{path!r} is damaged or cannot be read: {error}")

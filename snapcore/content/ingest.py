@@ -228,9 +228,10 @@ class Ingest:
         self._offset, self._hasher = offset, hasher
 
     def _failed(self, error: OSError, *, keep: bool = True) -> SnapcoreError:
-        mapped = from_os_error(error, self._where)
+        opened = self._live()
+        mapped = from_os_error(error, f"{self._where} in {opened.directory!r}")
         if error.errno == errno.EIO:
-            opened, self._opened = self._live(), None
+            self._opened = None
             kept = self._area.quarantine(opened)
             return DataLoss(f"{mapped}; what was written is set aside in {kept!r}")
         self._end(keep=keep)

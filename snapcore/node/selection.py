@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import fields
 
 from snapcore.config import NodeConfig
-from snapcore.errors import FailedPrecondition, SnapcoreError
+from snapcore.errors import FailedPrecondition, ResourceExhausted, SnapcoreError
 from snapcore.metadata import SnapshotterStore
 from snapcore.node.readonly import ReadOnly
 from snapcore.snapshots import (
@@ -75,6 +75,7 @@ class Snapshotters:
 
         Raises:
             FailedPrecondition: `auto`, and nothing works here; each reason is named.
+            ResourceExhausted: likewise, since the disk is full.
         """
         if self._config.snapshotters:
             return self._config.snapshotters[0]
@@ -84,7 +85,8 @@ class Snapshotters:
         usable = [name for name, probe in probes.items() if probe.usable]
         if not usable:
             reasons = [f"{name}: {probe.reason}" for name, probe in probes.items()]
-            raise FailedPrecondition(
+            full = any(isinstance(probe.findings, ResourceExhausted) for probe in probes.values())
+            raise (ResourceExhausted if full else FailedPrecondition)(
                 f"no snapshotter works below {self._config.root!r}:"
                 f" {'; '.join(reasons) or 'none is installed'}"
             )
@@ -108,7 +110,7 @@ class Snapshotters:
                     blocked=self._config.blocked,
                 )
             except SnapcoreError as error:
-                result[plugin.name] = Probe(usable=False, reason=str(error))
+                result[plugin.name] = Probe(usable=False, reason=str(error), findings=error)
         # Where nothing works, it may be worth while to look again later.
         self._probes = result if any(probe.usable for probe in result.values()) else {}
         return result

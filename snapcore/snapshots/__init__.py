@@ -36,6 +36,7 @@ from snapcore.snapshots.records import Stack as Stack
 from snapcore.snapshots.remap import id_mapping as id_mapping
 from snapcore.snapshots.snapshotter import Snapshotter as Snapshotter
 from snapcore.snapshots.tree import disk_usage as disk_usage
+from snapcore.snapshots.tree import empty_tree as empty_tree
 from snapcore.snapshots.trial import existing_ancestor as existing_ancestor
 from snapcore.snapshots.trial import trial_directory as trial_directory
 from snapcore.snapshots.types import CONTRACT_VERSION as CONTRACT_VERSION

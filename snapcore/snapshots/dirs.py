@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from snapcore.errors import SnapcoreError, from_os_error
+from snapcore.errors import ResourceExhausted, SnapcoreError, from_os_error
 from snapcore.locks import owner_alive, remove_dead_owners
 from snapcore.snapshots.hookspecs import Checkpoint, no_checkpoint
 from snapcore.snapshots.metastore import MetaStore
@@ -83,8 +83,16 @@ class SnapshotDirs:
             SnapcoreError: it cannot be deleted; cleanup will try again.
         """
         self.retire(snapshot_id)
-        self._delete(f"{_NEW}{snapshot_id}", no_checkpoint)
+        self.withdraw(snapshot_id)
         self._delete(f"{_REMOVED}{snapshot_id}", no_checkpoint)
+
+    def withdraw(self, snapshot_id: int) -> int:
+        """Delete `new-<id>`, which `publish` has not renamed, and return the bytes freed.
+
+        Raises:
+            SnapcoreError: it cannot be deleted; cleanup will try again.
+        """
+        return self._delete(f"{_NEW}{snapshot_id}", no_checkpoint)
 
     def retire(self, snapshot_id: int) -> bool:
         """Rename `<id>` to `rm-<id>`, once its record is gone; say whether it was there.
@@ -228,7 +236,13 @@ def _undo(store: MetaStore, dirs: SnapshotDirs, snapshot_id: int) -> None:
     # The first failure is the one to report; what this one leaves is found by cleanup. The
     # row goes first: where it is no reservation any more, the directory is somebody's.
     with suppress(SnapcoreError):
-        if store.drop_reservations((snapshot_id,)):
+        try:
+            dropped = store.drop_reservations((snapshot_id,))
+        except ResourceExhausted:
+            # A full disk, maybe by this very directory: what has not got its final name is ours.
+            dirs.withdraw(snapshot_id)
+            dropped = store.drop_reservations((snapshot_id,))
+        if dropped:
             dirs.discard(snapshot_id)
 
 

@@ -79,6 +79,33 @@ def remove_tree(directory: int, name: str, checkpoint: Checkpoint) -> int:
     return removal.freed
 
 
+def empty_tree(path: str, checkpoint: Checkpoint) -> int:
+    """Delete everything in a directory, which itself stays.
+
+    Args:
+        path: the directory.
+        checkpoint: as for `remove_tree`.
+
+    Returns:
+        Bytes freed.
+
+    Raises:
+        NotFound: no such directory.
+        FailedPrecondition: something is mounted inside.
+        SnapcoreError: something cannot be deleted.
+    """
+    try:
+        top = os.open(path, _OPEN)
+        try:
+            removal = _Removal(os.fstat(top).st_dev)
+            _visit(top, removal.enter, removal.leave, checkpoint, force=True)
+        finally:
+            os.close(top)
+    except OSError as error:
+        raise from_os_error(error, f"cannot empty {path!r}") from error
+    return removal.freed
+
+
 class _Removal:
     """Deletes files on the way down and directories on the way up."""
 

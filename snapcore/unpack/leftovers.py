@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from snapcore.errors import NotFound, SnapcoreError
+from snapcore.errors import NotFound, ResourceExhausted, SnapcoreError
 from snapcore.locks import owner_alive
-from snapcore.snapshots import Checkpoint, Snapshotter, no_checkpoint
+from snapcore.snapshots import Checkpoint, Snapshotter, empty_tree, no_checkpoint
 
 EXTRACT_PREFIX: Final = "extract-"
 """Keys of layers in progress begin so; the owner's id follows."""
@@ -34,11 +34,41 @@ def remove_leftovers(snapshotter: Snapshotter, root: str) -> tuple[str, ...]:
         if owner_alive(root, owner):
             continue
         try:
-            snapshotter.remove(info.name)
+            remove_unfinished(snapshotter, info.name)
         except NotFound:
+            continue
+        except SnapcoreError as error:
+            _log.warning("cannot remove unfinished snapshot %r: %s", info.name, error)
             continue
         removed.append(info.name)
     return tuple(removed)
+
+
+def remove_unfinished(
+    snapshotter: Snapshotter, key: str, checkpoint: Checkpoint = no_checkpoint
+) -> None:
+    """Remove a snapshot in progress, be the disk full.
+
+    Even to forget, a database must write. Where it cannot, the files that were applied go
+    first: they may be what fills the disk.
+
+    Args:
+        snapshotter: whose key it is.
+        key: an Active that nobody works on any more, or a View.
+        checkpoint: called again and again; what it raises ends the work.
+
+    Raises:
+        NotFound: no such key.
+        SnapcoreError: it cannot be removed.
+    """
+    try:
+        snapshotter.remove(key)
+    except ResourceExhausted:
+        target = snapshotter.target(key)
+        if not target.directory:
+            raise
+        empty_tree(target.directory, checkpoint)
+        snapshotter.remove(key)
 
 
 def reclaim(snapshotter: Snapshotter, checkpoint: Checkpoint = no_checkpoint) -> None:

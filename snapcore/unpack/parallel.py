@@ -14,10 +14,11 @@ import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import IO, Final
 
 import trio
 
+from snapcore.errors import from_os_error
 from snapcore.snapshots import Capability, Snapshotter
 from snapcore.unpack.fetching import FetchAhead
 from snapcore.unpack.jobs import apply_apart, settle_layer
@@ -95,7 +96,7 @@ class ParallelUnpacker:
                 await stage.abort(prepared)
             return False
         try:
-            with tempfile.TemporaryFile(dir=self._place.state) as notes:
+            with _notes_in(self._place.state) as notes:
                 if await self._apply_and_settle(stage, prepared, parent, notes.fileno()):
                     await self._layers.finish(stage, prepared, stage.layer.parent)
                     return True
@@ -127,3 +128,10 @@ class ParallelUnpacker:
             async with stage.view_of_parent() as mounts, self._place.layers:
                 with open_view(mounts, self._place.state) as lower:
                     return await settle_layer(self._place.workers, job, lower, notes)
+
+
+def _notes_in(directory: str) -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile(dir=directory)
+    except OSError as error:
+        raise from_os_error(error, f"a file for notes in {directory!r}") from error

@@ -15,10 +15,17 @@ from typing import Final
 import trio
 
 from snapcore import labels
-from snapcore.errors import AlreadyExists, NotFound, SnapcoreError, Unavailable
+from snapcore.errors import (
+    AlreadyExists,
+    NotFound,
+    ResourceExhausted,
+    SnapcoreError,
+    Unavailable,
+    from_os_error,
+)
 from snapcore.locks import FileLock
 from snapcore.snapshots import LayerTarget, Mounts, Snapshotter
-from snapcore.unpack.leftovers import EXTRACT_PREFIX, reclaim
+from snapcore.unpack.leftovers import EXTRACT_PREFIX, reclaim, remove_unfinished
 from snapcore.unpack.plan import LayerPlan, is_committed
 from snapcore.unpack.workplace import Workplace
 
@@ -166,8 +173,11 @@ class Stage:
         """
         name = f"chain-{self.name}-{self.layer.chain_id.replace(':', '-')}"
         lock = FileLock(os.path.join(self._place.locks, name))
-        while not lock.try_acquire():
-            await trio.sleep(_LOCK_POLL_SECONDS)
+        try:
+            while not lock.try_acquire():
+                await trio.sleep(_LOCK_POLL_SECONDS)
+        except OSError as error:
+            raise from_os_error(error, f"lock file {lock.path!r}") from error
         try:
             yield
         finally:
@@ -190,6 +200,8 @@ class Stage:
         One that names the layer already is only told the snapshotter.
         """
         digest, text = str(self.layer.descriptor.digest), str(error)
+        if isinstance(error, ResourceExhausted) and self.snapshotter.root not in text:
+            text = f"{text} (in {self.snapshotter.root!r})"
         if digest in text:
             return type(error)(f"snapshotter {self.name!r}: {text}")
         return type(error)(f"layer {digest} for snapshotter {self.name!r}: {text}")
@@ -211,7 +223,15 @@ class Stage:
     async def _remove(self, key: str) -> None:
         with trio.move_on_after(_CLEANUP_SECONDS, shield=True):
             try:
-                await trio.to_thread.run_sync(self.snapshotter.remove, key, abandon_on_cancel=True)
+                await trio.to_thread.run_sync(
+                    partial(
+                        remove_unfinished,
+                        self.snapshotter,
+                        key,
+                        trio.from_thread.check_cancelled,
+                    ),
+                    abandon_on_cancel=True,
+                )
             except NotFound:
                 pass
             except SnapcoreError as error:

@@ -22,7 +22,13 @@ from snapcore.archive import (
     unpack_apart,
     unpack_layer,
 )
-from snapcore.errors import ContractError, PermissionDenied, ResourceExhausted, SnapcoreError
+from snapcore.errors import (
+    ContractError,
+    PermissionDenied,
+    ResourceExhausted,
+    SnapcoreError,
+    from_os_error,
+)
 from snapcore.linux import set_parent_death_signal
 from snapcore.oci import Digest, WhiteoutStyle
 from snapcore.unpack import protocol
@@ -79,6 +85,8 @@ def _outcome(
         return protocol.Again()
     except SnapcoreError as error:
         return protocol.failure(error)
+    except OSError as error:
+        return protocol.failure(from_os_error(error, f"applying {job.digest}"))
     except MemoryError:
         return protocol.failure(ResourceExhausted(f"out of memory while applying {job.digest}"))
     except Exception as error:  # noqa: BLE001 - a worker must not die without a word
