@@ -18,6 +18,7 @@ from snapcore.errors import InvalidArgument
 if TYPE_CHECKING:
     from snapcore.config import Setting
     from snapcore.node import PullResult, UnpackChoice
+    from snapcore.unpack import UnpackedManifest
 
 _META: Final = "snapcore.wanted"
 _Command = TypeVar("_Command", bound=Callable[..., object])
@@ -148,14 +149,24 @@ def write_results(session: Session, results: Sequence[PullResult], *, quiet: boo
         write_json([_record(result) for result in results])
         return
     for result in results:
-        write_record("table", {"name": result.reference, "digest": str(result.descriptor.digest)})
+        write_record("table", _summary(result))
         for manifest in result.manifests:
-            if manifest.reason:
-                write_record("table", {"not unpacked": manifest.reason})
-            else:
-                names = ", ".join(manifest.snapshotters)
-                write_record("table", {"snapshotter": names, "chain ID": manifest.chain_id})
+            write_record("table", _outcome(manifest))
         write_record("table", {"peak disk": human_size(result.peak_bytes)})
+
+
+def _summary(result: PullResult) -> dict[str, Json]:
+    name: dict[str, Json] = {"name": result.reference, "digest": str(result.descriptor.digest)}
+    if len(result.manifests) < 2:
+        return name
+    return {**name, "unpacked": f"{result.unpacked} of {len(result.manifests)} manifests"}
+
+
+def _outcome(manifest: UnpackedManifest) -> dict[str, Json]:
+    if manifest.reason:
+        return {"not unpacked": manifest.reason}
+    chain_id = manifest.chain_id or "none: the image has no layers"
+    return {"snapshotter": ", ".join(manifest.snapshotters), "chain ID": chain_id}
 
 
 def _record(result: PullResult) -> dict[str, Json]:

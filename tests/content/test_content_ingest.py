@@ -356,7 +356,7 @@ def test_a_full_disk_keeps_what_fitted(
 ) -> None:
     with store.ingest("r") as ingest, monkeypatch.context() as patch:
         fail(patch, "write", errno.ENOSPC, half=True)
-        with pytest.raises(ResourceExhausted, match="ingest 'r' in '.*': No space left"):
+        with pytest.raises(ResourceExhausted, match=r"ingest 'r' in '.*': No space left"):
             ingest.write(DATA)
     with store.ingest("r") as ingest:
         assert ingest.offset == 1000
