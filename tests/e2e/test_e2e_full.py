@@ -127,8 +127,8 @@ def test_a_copy_of_the_parent_that_does_not_fit(tmp_path: Path, image: Served) -
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     "options",
-    [f"size={kib}k" for kib in range(16, 4100, 64)]
-    + [f"size=64m,nr_inodes={count}" for count in (*range(2, 40), *range(40, 1400, 50))],
+    [f"size={kib}k" for kib in range(16, 4100, 128)]
+    + [f"size=64m,nr_inodes={count}" for count in (*range(2, 40, 3), *range(40, 1400, 100))],
 )
 def test_a_disk_of_any_size(tmp_path: Path, image: Served, backend: str, options: str) -> None:
     with disk(tmp_path, backend, image, options) as small:
