@@ -91,6 +91,10 @@ class HostRanges:
         if len(have) == before:
             raise Transient(f"the registry's answer for {self._what} is empty")
 
+    def forget_redirect(self) -> None:
+        """Ask the registry itself next time."""
+        self._moved = None
+
     def _send(self, wanted: str, stall: float) -> Response:
         moved = self._moved
         if moved is not None:
@@ -224,13 +228,17 @@ class BlobRanges:
             raise DataLoss(str(error)) from error
 
     def distrust(self) -> None:
-        """Say that bytes read lately proved wrong: their host is not asked for a while.
+        """Say that bytes read lately proved wrong: who sent them is passed over for a while.
 
-        With several reads at the same time the blame may go to the wrong host; then the reads
-        go to another one without need.
+        A mirror is left alone; the registry itself is asked even so, but not where it redirected
+        to. With several reads at the same time the blame may go to the wrong host; then the
+        reads go to another one without need.
         """
-        if self._served is not None:
-            self._mirrors.breaker(self._served).distrust()
+        served = self._served
+        if served is not None:
+            self._hosts[served].forget_redirect()
+            if served is not self._mirrors.capable(Capability.PULL)[-1]:
+                self._mirrors.breaker(served).distrust()
 
     async def _ask(self, offset: int, size: int, end: float, host: HostConfig, last: bool) -> bytes:
         have = bytearray()

@@ -385,6 +385,18 @@ async def test_a_host_whose_bytes_are_wrong_is_left_alone(
         assert len(mirror.server.seen) == 1
 
 
+async def test_a_registry_whose_storage_is_wrong_is_asked_itself(store: ContentStore) -> None:
+    with FakeRegistry() as registry, FakeRegistry() as storage, opened(store) as client:
+        blob = layer(registry, storage)
+        registry.spoil("/blobs/", redirect(f"{storage.server.url}/s/blobs/{blob.digest}"))
+        storage.spoil("/blobs/", with_body(b"evil" * 250))
+        reader = await ranges(client, registry.host, blob)
+        assert await reader.read(300_000, 1000) != WANTED
+        reader.distrust()
+        assert await reader.read(300_000, 1000) == WANTED
+        assert (len(registry.server.seen), len(storage.server.seen)) == (2, 1)
+
+
 def test_a_dead_registry_fails_at_once_and_is_probed_later(store: ContentStore) -> None:
     clock = trio.testing.MockClock(rate=1)
 

@@ -116,6 +116,13 @@ class ChunkCache:
             segment.shut()
         return data
 
+    def __contains__(self, key: ChunkKey) -> bool:
+        """Tell whether a chunk is there; whether it is sound shows only when it is read."""
+        owner = self._owner(key)
+        with self._lock:
+            found = self._index.find(owner, key.number) is not None
+            return found or self._recent.get((owner, key.number)) is not None
+
     def put(self, key: ChunkKey, data: bytes) -> bool:
         """Keep a chunk; nothing happens if it is there already.
 
