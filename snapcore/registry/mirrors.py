@@ -41,6 +41,7 @@ class Mirrors:
         self._registry: Final = registry
         self._hosts: Final = tuple(hosts)
         self._breakers: Final = {host: Breaker() for host in self._hosts}
+        self._told: Final[set[HostConfig]] = set()
 
     def capable(self, *needed: Capability) -> tuple[HostConfig, ...]:
         """Return the hosts that may do all that is needed.
@@ -94,11 +95,19 @@ class Mirrors:
                     breaker.failed()
                 failures.append((host, error))
                 if not last:
-                    _LOG.info("%s from mirror %s: %s; trying the next", what, host.base_url, error)
+                    self._tell(host, what, error)
             else:
                 breaker.succeeded()
                 return answer
         raise _summary(what, failures, len(hosts) - len(failures))
+
+    def _tell(self, host: HostConfig, what: str, error: SnapcoreError) -> None:
+        # That a mirror lacks something is its everyday; anything else is told, but once.
+        told = isinstance(error, NotFound) or host in self._told
+        if not told:
+            self._told.add(host)
+        level = logging.INFO if told else logging.WARNING
+        _LOG.log(level, "%s from mirror %s: %s; trying the next", what, host.base_url, error)
 
 
 def _summary(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
@@ -11,7 +12,7 @@ from typing import Final, TypeVar
 import trio
 
 from snapcore.content import ContentStore
-from snapcore.errors import DigestMismatch, NotFound, Unavailable
+from snapcore.errors import DigestMismatch, NotFound, SnapcoreError, Unavailable
 from snapcore.labels import distribution_source
 from snapcore.oci import Descriptor, Digest
 from snapcore.oci.manifest import MAX_DOCUMENT_BYTES
@@ -25,6 +26,8 @@ from snapcore.registry.upload import CHUNK_BYTES, Target, Upload, Uploaded
 
 MAX_STEPS: Final = 1000
 """Most steps of one upload beyond one for each chunk."""
+ABANDON_SECONDS: Final = 5.0
+"""Longest wait for a registry that is told of an upload that ends early."""
 _T = TypeVar("_T")
 
 
@@ -102,15 +105,23 @@ class Pusher:
                 self.chunk,
             )
             self.listener.started(blob)
-            steps = MAX_STEPS + blob.size // self.chunk
-            while upload.how is None:
-                if steps == 0:
-                    raise Unavailable(f"the upload of {str(blob.digest)!r} does not end: gave up")
-                await self._request(upload.step)
-                steps -= 1
+            try:
+                how = await self._finish(upload, blob)
+            except BaseException:
+                await _abandon(upload)
+                raise
         finally:
             os.close(opened)
-        self.listener.done(blob, upload.how)
+        self.listener.done(blob, how)
+
+    async def _finish(self, upload: Upload, blob: Descriptor) -> Uploaded:
+        steps = MAX_STEPS + blob.size // self.chunk
+        while upload.how is None:
+            if steps == 0:
+                raise Unavailable(f"the upload of {str(blob.digest)!r} does not end: gave up")
+            await self._request(upload.step)
+            steps -= 1
+        return upload.how
 
     def _known_source(self, blob: Descriptor) -> str:
         source = self.target.source
@@ -166,3 +177,9 @@ class Pusher:
         shelf = Shelf(self.store, source.registry, source.repository)
         for blob in image.blobs:
             shelf.found(blob)
+
+
+async def _abandon(upload: Upload) -> None:
+    """Leave nothing of an upload behind at the registry, if that takes no time."""
+    with trio.move_on_after(ABANDON_SECONDS, shield=True), suppress(SnapcoreError):
+        await run_blocking(upload.abandon)

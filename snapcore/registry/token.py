@@ -58,6 +58,7 @@ class TokenRequest:
     """What to ask for, and where.
 
     Attributes:
+        registry: who wants it, for messages.
         realm: the token server's URL.
         service: the registry's name for itself; may be "".
         scopes: sorted, without repetition.
@@ -65,6 +66,7 @@ class TokenRequest:
             its trust settings hold there as well.
     """
 
+    registry: str
     realm: str
     service: str
     scopes: tuple[str, ...]
@@ -96,7 +98,7 @@ class TokenRequest:
         wanted = {*scope.split(), *challenge.parameters.get("scope", "").split()} - {""}
         service = challenge.parameters.get("service", "")
         base = Request.to_host(host, "GET", host.api_url, {}).to_other(realm, reach)
-        return cls(realm, service, tuple(sorted(wanted)), base)
+        return cls(host.name, realm, service, tuple(sorted(wanted)), base)
 
 
 def fetch_token(
@@ -152,7 +154,7 @@ def _post(request: TokenRequest, refresh_token: str) -> Request:
 
 
 def _read(response: Response, request: TokenRequest) -> Token:
-    what = f"token from {shown(request.realm)!r}"
+    what = f"token from {shown(request.realm)!r} for registry {request.registry!r}"
     if response.status != 200:
         wait = retry_after(response.headers.get("Retry-After", ""))
         raise from_status(response.status, what, response.first_bytes(), wait)

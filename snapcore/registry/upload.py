@@ -25,6 +25,7 @@ from snapcore.registry.transport import Request, Transport, origin
 CHUNK_BYTES: Final = 8 << 20
 """A blob up to this size goes in one request; a larger one in chunks of it."""
 _MAX_CHUNK: Final = 64 << 20
+_MAX_BEGINS: Final = 5
 _RANGE: Final = re.compile(r"(?:bytes=)?0-(\d{1,19})\Z", re.ASCII)
 _GONE: Final = frozenset({404, 410})
 Uploaded = Literal["uploaded", "mounted", "exists"]
@@ -152,6 +153,7 @@ class Upload:
         self._offset = 0
         self._farthest = 0
         self._unsure = False
+        self._begins = 0
 
     def step(self) -> None:
         """Make one step: look and begin, go on, or finish.
@@ -170,6 +172,16 @@ class Upload:
         except Transient:
             self._unsure = True
             raise
+
+    def abandon(self) -> None:
+        """Tell the registry that nothing more comes, if it waits for something.
+
+        Raises:
+            SnapcoreError: as `step`; the registry may keep what it has until it tidies up itself.
+        """
+        location, self._location = self._location, None
+        if location is not None and self.how is None:
+            self._target.go_on("DELETE", location, {}).close()
 
     def _advance(self, location: Location) -> None:
         if self._unsure:
@@ -191,6 +203,11 @@ class Upload:
                 return
             if response.status != 404:
                 raise refusal(response, self._what)
+        if self._begins == _MAX_BEGINS:
+            raise Unavailable(
+                f"the registry forgets the upload of {self._what} again and again: gave up"
+            )
+        self._begins += 1
         self._offset, self._unsure = 0, False
         if not self._mounted():
             with self._target.send("POST", self._target.uploads_url) as response:
@@ -260,7 +277,8 @@ class Upload:
 
     def _came_to(self, offset: int) -> None:
         self._offset = offset
-        self._farthest = max(self._farthest, offset)
+        if offset > self._farthest:
+            self._farthest, self._begins = offset, 0
         self._progress(offset)
 
     def _failed(self, response: Response) -> Exception:

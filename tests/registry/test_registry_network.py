@@ -10,7 +10,15 @@ import pytest
 from support.faults import HttpServer, Reply, Seen
 
 from snapcore.errors import Unavailable
-from snapcore.registry import PUBLIC_ONLY, Proxies, Request, Transport
+from snapcore.registry import (
+    PUBLIC_ONLY,
+    Authorizer,
+    Credentials,
+    HostConfig,
+    Proxies,
+    Request,
+    Transport,
+)
 from snapcore.registry.network import (
     EVERYWHERE,
     Network,
@@ -101,6 +109,19 @@ def test_no_redirect_leads_inside(suspicious: Transport, host: str) -> None:
             pytest.raises(Unavailable, match=r"loopback.*private_networks"),
         ):
             suspicious.send(Request("GET", registry.url))
+        assert inside.seen == []
+
+
+def test_no_challenge_leads_inside(suspicious: Transport) -> None:
+    """A token server is where the registry says; credentials would go there."""
+    given = Credentials("alice", "s3cret")
+    with HttpServer(fine) as inside:
+        challenge = f'Bearer realm="{inside.url}/token"'
+        with HttpServer(lambda _: Reply(401, {"WWW-Authenticate": challenge})) as registry:
+            authorizer = Authorizer(suspicious, lambda _: given)
+            host = HostConfig("registry.example", registry.host, plain_http=True)
+            with pytest.raises(Unavailable, match=r"loopback.*private_networks"):
+                authorizer.send(Request("GET", f"{registry.url}/v2/"), host, "")
         assert inside.seen == []
 
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import trio
 from support.clients import opened
 from support.content import put_blob
-from support.faults import Fault, HttpServer, Reply, Seen, answer, error, status
+from support.faults import Reply, Seen, answer, error, status
 from support.images import run_tool
 from support.registry import TokenServer, docker_registry
+from support.relays import Relay
+from support.targets import FakeTarget
 
 from snapcore.content import ContentStore
 from snapcore.errors import (
@@ -33,8 +35,10 @@ from snapcore.oci.descriptor import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFE
 from snapcore.registry import (
     Credentials,
     CredentialSource,
+    DefaultHosts,
     GivenCredentials,
     HostConfig,
+    HostsDirectories,
     HostsResolver,
     Outgoing,
     PushListener,
@@ -45,102 +49,6 @@ from snapcore.unpack import single_error
 CHUNK: Final = 1000
 LARGE: Final = bytes(range(256)) * 14
 SMALL: Final = b"{}"
-_CONTENT_RANGE: Final = re.compile(r"(\d+)-(\d+)\Z")
-
-
-class FakeTarget:
-    """A registry that takes pushes: uploads, mounts and manifests in memory; a context manager."""
-
-    def __init__(self) -> None:
-        self.blobs: dict[str, bytes] = {}
-        self.elsewhere: dict[tuple[str, str], bytes] = {}
-        self.manifests: dict[str, tuple[str, bytes]] = {}
-        self.uploads: dict[str, bytes] = {}
-        self.prefix = ""
-        self._faults: list[tuple[str, Fault]] = []
-        self.server: Final = HttpServer(self._reply)
-
-    def __enter__(self) -> Self:
-        self.server.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.server.__exit__()
-
-    def spoil(self, part: str, *faults: Fault) -> None:
-        self._faults.extend((part, fault) for fault in faults)
-
-    def requests(self, part: str) -> list[Seen]:
-        return [seen for seen in self.server.seen if part in f"{seen.method} {seen.path}"]
-
-    def _reply(self, request: Seen) -> Reply:
-        where = f"{request.method} {request.path}"
-        for index, (part, fault) in enumerate(self._faults):
-            if part in where:
-                del self._faults[index]
-                return fault(request, self._honest(request))
-        return self._honest(request)
-
-    def _honest(self, request: Seen) -> Reply:
-        path, query = urlsplit(request.path).path, parse_qs(urlsplit(request.path).query)
-        name = path.rsplit("/", 1)[1]
-        if "/manifests/" in path:
-            return self._manifest(request, name)
-        if request.method == "HEAD":
-            found = self.blobs.get(name)
-            return error(404, "BLOB_UNKNOWN") if found is None else Reply(200, {}, found)
-        if request.method == "POST":
-            return self._post(query)
-        if name not in self.uploads:
-            return error(404, "BLOB_UPLOAD_UNKNOWN")
-        return self._upload(request, name, query)
-
-    def _post(self, query: Mapping[str, list[str]]) -> Reply:
-        if "mount" in query:
-            mounted = self.elsewhere.get((query["from"][0], query["mount"][0]))
-            if mounted is not None:
-                self.blobs[query["mount"][0]] = mounted
-                return Reply(201, {"Location": "/x"})
-        name = f"u{len(self.uploads)}"
-        self.uploads[name] = b""
-        return self._at(name, 202)
-
-    def _at(self, name: str, code: int) -> Reply:
-        have = len(self.uploads[name])
-        headers = {
-            "Location": f"{self.prefix}/v2/app/blobs/uploads/{name}?state=s",
-            "Range": f"0-{max(have - 1, 0)}",
-        }
-        return Reply(code, headers)
-
-    def _upload(self, request: Seen, name: str, query: Mapping[str, list[str]]) -> Reply:
-        if request.method == "GET":
-            return self._at(name, 204)
-        if request.method == "PATCH":
-            first = _CONTENT_RANGE.match(request.headers["content-range"])
-            assert first is not None
-            if int(first[1]) != len(self.uploads[name]):
-                return Reply(416)
-            self.uploads[name] += request.body
-            return self._at(name, 202)
-        data = self.uploads.pop(name) + request.body
-        (digest,) = query["digest"]
-        if str(Digest.of(data)) != digest:
-            return error(400, "DIGEST_INVALID")
-        self.blobs[digest] = data
-        return Reply(201, {"Location": "/x"})
-
-    def _manifest(self, request: Seen, name: str) -> Reply:
-        if request.method == "PUT":
-            digest = str(Digest.of(request.body))
-            for key in {name, digest}:
-                self.manifests[key] = (request.headers["content-type"], request.body)
-            return Reply(201, {"Docker-Content-Digest": digest})
-        if name not in self.manifests:
-            return error(404, "MANIFEST_UNKNOWN")
-        media_type, data = self.manifests[name]
-        headers = {"Content-Type": media_type, "Docker-Content-Digest": str(Digest.of(data))}
-        return Reply(200, headers, data)
 
 
 @pytest.fixture
@@ -262,6 +170,44 @@ def test_a_broken_upload_goes_on(store: ContentStore, target: FakeTarget) -> Non
     assert len(target.requests("GET /v2/app/blobs/uploads")) == 1
 
 
+def test_a_connection_that_breaks_within_a_chunk(store: ContentStore, target: FakeTarget) -> None:
+    """What has come of the chunk is not sent again: the registry says how much that is."""
+    with Relay(target.server.host) as relay:
+        relay.break_after(b"PATCH /v2", 900)
+        push(store, relay.host, image(store, LARGE))
+        sent = sum(len(seen.body) for seen in target.requests("PATCH"))
+    assert target.blobs[str(Digest.of(LARGE))] == LARGE
+    begin = target.requests("PATCH")[1].headers["content-range"].partition("-")[0]
+    assert 0 < int(begin) < CHUNK
+    assert sent == len(LARGE)
+
+
+def test_a_real_registry_behind_a_connection_that_breaks(
+    store: ContentStore, tmp_path: Path
+) -> None:
+    """Between two chunks it knows how far it came; within one it forgets all, and is told anew."""
+    with real(tmp_path) as host, Relay(host) as relay:
+        relay.break_after(b"Content-Range: 1000-1999", 0)
+        relay.break_after(b"Content-Range: 2000-2999", 600)
+        wanted = image(store, LARGE)
+        assert push(store, relay.host, wanted).how[Digest.of(LARGE)] == "uploaded"
+        starts = [line.partition("-")[0] for line in relay.headers("Content-Range")]
+        # What it says after the second depends on whether it has noticed yet.
+        assert starts[:4] == ["0", "1000", "1000", "2000"]
+        raw = run_tool("skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{host}/app:1")
+        assert Digest.of(raw.encode()) == wanted.root.digest
+
+
+def test_gives_up_on_a_registry_that_always_forgets(
+    store: ContentStore, target: FakeTarget
+) -> None:
+    gone = answer(error(404, "BLOB_UPLOAD_UNKNOWN"))
+    target.spoil("PATCH", *[gone] * 100)
+    with pytest.raises(Unavailable, match="forgets the upload"):
+        push(store, target.server.host, image(store, LARGE))
+    assert len(target.requests("PATCH")) < 10
+
+
 def test_a_chunk_taken_in_part(store: ContentStore, target: FakeTarget) -> None:
     def half(request: Seen, _: Reply) -> Reply:
         name = urlsplit(request.path).path.rsplit("/", 1)[1]
@@ -316,6 +262,108 @@ class _Forgetful(dict[str, bytes]):
 
     def __setitem__(self, key: str, value: bytes) -> None:
         super().__setitem__(key, b"")
+
+
+def cancelled(store: ContentStore, host: str, stop: Callable[[int], bool]) -> None:
+    """Push, and cancel that once the config is there and `stop` says so of a number of bytes."""
+
+    others = threading.Event()
+
+    async def run() -> bool:
+        with trio.CancelScope() as scope, opened(store) as client:
+
+            def sent(blob: Descriptor, offset: int) -> None:
+                if stop(offset):
+                    assert others.wait(10)
+                    trio.from_thread.run_sync(scope.cancel)
+
+            listener = PushListener(lambda blob: None, sent, lambda blob, how: others.set())
+            wanted = image(store, LARGE)
+            await client.push(wanted, Reference.parse(f"{host}/app:1"), listener, CHUNK)
+        return scope.cancelled_caught
+
+    assert trio.run(run)
+
+
+def test_a_cancel_leaves_no_upload(store: ContentStore, census: None, target: FakeTarget) -> None:
+    cancelled(store, target.server.host, lambda offset: offset == CHUNK)
+    assert target.uploads == {}
+    assert len(target.requests("DELETE")) == 1
+    assert target.manifests == {}
+
+
+def test_a_cancel_leaves_no_upload_at_a_real_registry(
+    store: ContentStore, census: None, tmp_path: Path
+) -> None:
+    with real(tmp_path) as host:
+        cancelled(store, host, lambda offset: offset == CHUNK)
+        # It forgets its own hash's state, which is a few bytes.
+        assert list(tmp_path.glob("storage/**/_uploads/*/data")) == []
+
+
+async def test_a_cancel_within_a_chunk(store: ContentStore, target: FakeTarget) -> None:
+    """The connection is cut at once, and the upload ended over another one."""
+    reached, token = trio.Event(), trio.lowlevel.current_trio_token()
+
+    def hold(request: Seen, reply: Reply) -> Reply:
+        token.run_sync_soon(reached.set)
+        target.server.wait_until_closing()
+        return reply
+
+    target.spoil("PATCH", hold)
+    listener = PushListener(lambda blob: None, lambda blob, offset: None, lambda blob, how: None)
+    destination = Reference.parse(f"{target.server.host}/app:1")
+    with opened(store) as client:
+        async with trio.open_nursery() as nursery:
+            wanted = image(store, LARGE)
+            nursery.start_soon(client.push, wanted, destination, listener, CHUNK)
+            await reached.wait()
+            nursery.cancel_scope.cancel()
+    assert target.requests("DELETE")
+    assert target.uploads == {}
+
+
+def test_a_blob_that_fails_ends_the_uploads_of_the_others(
+    store: ContentStore, target: FakeTarget
+) -> None:
+    target.spoil("PUT /v2/app/blobs", answer(error(403, "DENIED")))
+    with pytest.raises(PermissionDenied):
+        push(store, target.server.host, image(store, LARGE))
+    assert target.uploads == {}
+
+
+def test_a_registry_that_takes_no_cancel_does_not_hide_the_error(
+    store: ContentStore, target: FakeTarget
+) -> None:
+    target.spoil("PUT /v2/app/blobs", answer(error(403, "DENIED")))
+    target.spoil("DELETE", *[status(405)] * 2)
+    with pytest.raises(PermissionDenied):
+        push(store, target.server.host, image(store, LARGE))
+
+
+def test_of_several_hosts_the_first_that_takes_pushes(
+    store: ContentStore, target: FakeTarget, tmp_path: Path
+) -> None:
+    with FakeTarget() as reader, FakeTarget() as second, FakeTarget() as upstream:
+        directory = tmp_path / "registry.invalid"
+        directory.mkdir()
+        (directory / "hosts.toml").write_text(
+            f'server = "{upstream.server.url}"\n'
+            f'[host."{reader.server.url}"]\ncapabilities = ["pull", "resolve"]\n'
+            f'[host."{target.server.url}"]\ncapabilities = ["push"]\n'
+            f'[host."{second.server.url}"]\n'
+        )
+        hosts = HostsDirectories((str(tmp_path),), DefaultHosts().endpoint)
+        wanted = image(store, LARGE)
+        push(store, "registry.invalid", wanted, hosts=hosts)
+        assert "1" in target.manifests
+        target.spoil("HEAD", *[answer(error(403, "DENIED"))] * 9)
+        # Nobody else stands in for it: a push must not end somewhere.
+        with pytest.raises(PermissionDenied):
+            push(store, "registry.invalid", image(store, LARGE + b"x"), hosts=hosts)
+        assert [each.server.seen for each in (reader, second, upstream)] == [[], [], []]
+    key = distribution_source("registry.invalid")
+    assert store.info(wanted.root.digest).labels[key] == "app"
 
 
 def with_source(store: ContentStore, host: str, data: bytes, repositories: str) -> None:

@@ -155,7 +155,7 @@ def _handler(server: HttpServer) -> type[BaseHTTPRequestHandler]:
             client = str(self.client_address)
             self._send(server.answer(Seen(self.command, self.path, headers, body, client)))
 
-        do_HEAD = do_POST = do_PUT = do_PATCH = do_GET  # noqa: N815 - the base class's names
+        do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - the base class's names
 
         def _send(self, reply: Reply) -> None:
             self.send_response(reply.status)

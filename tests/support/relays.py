@@ -133,6 +133,12 @@ class Relay:
             if f"{method} /" in line
         ]
 
+    def headers(self, name: str) -> list[str]:
+        """Return the values of a header that the client sent, in order."""
+        lines = b"".join(self.sent).split(b"\r\n")
+        prefix = f"{name}: ".encode()
+        return [line.removeprefix(prefix).decode() for line in lines if line.startswith(prefix)]
+
     def _serve(self, client: socket.socket) -> None:
         with self.server.connect(self._target) as server:
             left = -1
