@@ -35,6 +35,8 @@ _RETRIED: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CODE: Final = re.compile(r"[A-Z][A-Z_]{2,40}\Z")
 # How http.client tells what a proxy said to CONNECT.
 _TUNNEL: Final = re.compile(r"Tunnel connection failed: (\d{3})\b")
+# How OpenSSL names what a server says about a client's certificate.
+_OUR_CERTIFICATE: Final = re.compile(r"ALERT_.*CERTIFICATE|ALERT_UNKNOWN_CA")
 _MAX_SHOWN_PATH: Final = 200
 
 
@@ -137,6 +139,11 @@ def from_wire(error: Exception, url: str) -> SnapcoreError:
     ):
         return Unavailable(
             f"{where} does not speak TLS; if it is a plain HTTP registry, ask for plain HTTP"
+        )
+    if isinstance(cause, ssl.SSLError) and _OUR_CERTIFICATE.search(cause.reason or ""):
+        return Unavailable(
+            f"{where} does not accept our certificate, or wants one ({cause.reason});"
+            " 'client' in its hosts.toml says which is shown"
         )
     if isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN:
         return Unavailable(f"no such host: {where}")

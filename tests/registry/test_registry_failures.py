@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ssl
 from email.utils import formatdate
 
 import pytest
+import urllib3.exceptions as wire
 
 from snapcore.errors import NotFound, PermissionDenied, Unavailable
 from snapcore.registry.failures import (
     MAX_RETRY_AFTER,
     Transient,
     from_status,
+    from_wire,
     retry_after,
     shown,
 )
@@ -86,3 +89,18 @@ def test_only_an_error_code_of_a_body_is_shown(body: bytes, code: str) -> None:
 def test_addresses_are_shown_without_secrets() -> None:
     url = "https://user:s3cret@cdn.example:8443/blob?signature=s3cret#s3cret"
     assert shown(url) == "https://cdn.example:8443/blob"
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["TLSV13_ALERT_CERTIFICATE_REQUIRED", "SSLV3_ALERT_BAD_CERTIFICATE", "TLSV1_ALERT_UNKNOWN_CA"],
+)
+def test_a_server_that_refuses_our_certificate(reason: str) -> None:
+    """Made by hand: on the wire, a reset may overtake the server's alert."""
+    cause = ssl.SSLError(1, "alert")
+    cause.reason = reason
+    error = from_wire(wire.SSLError(cause), "https://h/v2/?token=s3cret")
+    assert type(error) is Unavailable
+    assert "certificate" in str(error)
+    assert reason in str(error)
+    assert "s3cret" not in str(error)
