@@ -178,6 +178,38 @@ def test_one_platform_of_several(node: Node, tmp_path: Path) -> None:
     assert NAME in found
 
 
+@pytest.mark.parametrize("kind", ["directory", "oci"])
+def test_all_platforms_go_out_and_come_in_bit_for_bit(
+    node: Node, tmp_path: Path, kind: str
+) -> None:
+    builder = LayoutBuilder(tmp_path / "several")
+    manifests = []
+    for name in ("linux/amd64", "linux/arm64/v8", "linux/riscv64"):
+        layer = builder.add_layer(tar_of(File("etc/platform", name.encode())))
+        manifests.append(builder.add_image(None, [layer], platform=Platform.parse(name)))
+    index = builder.add_index("latest", manifests)
+
+    async def run(target: Node, source: Path, name: str) -> None:
+        choice = UnpackChoice(all_platforms=True, unpack=False)
+        await target.import_(str(source), name=name, choice=choice)
+
+    trio.run(run, node, builder.directory, "localhost/several")
+    write(node, tmp_path / "out", kind, "localhost/several", everything=True)
+    with Node.open(NodeConfig.at(str(tmp_path / "other"))) as other:
+        trio.run(run, other, tmp_path / "out", "")
+        (found,) = other.images.list()
+        assert (found.name, found.target.digest) == ("localhost/several:latest", index.digest)
+        here = {path.name: path.read_bytes() for path in blobs(builder.directory)}
+        there = {path.name: path.read_bytes() for path in blobs(tmp_path / "other/content")}
+    assert here == there
+    with pytest.raises(InvalidArgument, match="one platform"):
+        write(node, tmp_path / "docker", "docker", "localhost/several", everything=True)
+
+
+def blobs(top: Path) -> list[Path]:
+    return [path for path in (top / "blobs/sha256").iterdir() if path.is_file()]
+
+
 @pytest.mark.parametrize("kind", ["directory", "oci", "docker"])
 def test_missing_blobs_are_named(node: Node, tmp_path: Path, census: None, kind: str) -> None:
     index = json.loads((tmp_path / "layout/index.json").read_bytes())

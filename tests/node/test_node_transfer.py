@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 from support.archives import docker_parts, layout_tar
-from support.images import tiny_layout
+from support.images import skopeo_copy, tiny_layout
 from support.layout import File, LayoutBuilder, tar_of
 from support.tars import file, tar
 
@@ -21,8 +22,9 @@ from snapcore.errors import (
     RefusedInput,
     SnapcoreError,
 )
+from snapcore.labels import GC_REF_CONTENT
 from snapcore.node import Node, PullResult, UnpackChoice
-from snapcore.oci import Digest
+from snapcore.oci import Digest, Platform
 from snapcore.unpack import Event, Events, FetchDone, no_events
 
 LAYER = tar(file(b"etc/one", b"1"))
@@ -85,6 +87,111 @@ def test_the_callers_name_wins(node: Node, tmp_path: Path) -> None:
     path = archive(tmp_path, data)
     assert names(load(node, path, "good/a")) == ["docker.io/good/a:1", "docker.io/good/a:2"]
     assert names(load(node, path, "good/a:x")) == ["docker.io/good/a:x"]
+
+
+def two_in_one(*tags: tuple[str, ...]) -> bytes:
+    """Return a docker archive of one image for each group of names."""
+    parts = [
+        replace(docker_parts(tar(file(b"etc/number", b"%d" % number))), tags=names)
+        for number, names in enumerate(tags)
+    ]
+    layers = [
+        tuple(f"{number}/{name}" for name in part.layers) for number, part in enumerate(parts)
+    ]
+    items = [
+        {"Config": part.config, "RepoTags": list(part.tags or ()), "Layers": list(names)}
+        for part, names in zip(parts, layers, strict=True)
+    ]
+    files = [
+        entry
+        for number, part in enumerate(parts)
+        for entry in (
+            file(f"{number}/{part.layers[0]}".encode(), tar(file(b"etc/number", b"%d" % number))),
+            part.files[-1],
+        )
+    ]
+    return tar(*files, file(b"manifest.json", json.dumps(items).encode()))
+
+
+def test_several_images_of_a_docker_archive(node: Node, tmp_path: Path) -> None:
+    """Each gets all its names; a repository of ours takes their tags only, if they differ."""
+    path = archive(tmp_path, two_in_one(("app:1", "app:stable"), ("app:2",)))
+    results = load(node, path)
+    assert names(results) == [f"docker.io/library/app:{tag}" for tag in ("1", "stable", "2")]
+    digests = [result.descriptor.digest for result in results]
+    assert digests[0] == digests[1] != digests[2]
+    assert names(load(node, path, "own/app")) == [
+        f"docker.io/own/app:{tag}" for tag in ("1", "stable", "2")
+    ]
+    with pytest.raises(InvalidArgument, match=r"'own/app:x' has a tag.*2 images"):
+        load(node, path, "own/app:x")
+    for image in node.images.list():
+        assert node.images.check(image.name, Platform.local()).complete
+
+
+def test_images_of_a_docker_archive_that_differ_by_repository_only(
+    node: Node, tmp_path: Path
+) -> None:
+    path = archive(tmp_path, two_in_one(("one:1",), ("two:1",)))
+    with pytest.raises(InvalidArgument, match=r"'docker\.io/own/app:1'.*--name"):
+        load(node, path, "own/app")
+    assert node.images.list() == ()
+    assert names(load(node, path)) == [f"docker.io/library/{name}:1" for name in ("one", "two")]
+
+
+def several_platforms(tmp_path: Path) -> tuple[Path, Digest, dict[str, Digest]]:
+    """Return an archive that skopeo made of an index, its digest, and its manifests'."""
+    builder = LayoutBuilder(tmp_path / "several")
+    manifests = {}
+    for platform in (Platform.local(), Platform.parse("linux/riscv64")):
+        layer = builder.add_layer(tar_of(File("etc/platform", str(platform).encode())))
+        manifests[str(platform)] = builder.add_image(None, [layer], platform=platform)
+    index = builder.add_index("latest", list(manifests.values()))
+    path = tmp_path / "several.tar"
+    skopeo_copy(f"oci:{builder.directory}:latest", f"oci-archive:{path}:1.2", "--all")
+    return path, index.digest, {name: each.digest for name, each in manifests.items()}
+
+
+@pytest.mark.parametrize(
+    ("choice", "unpacked"),
+    [
+        (UnpackChoice(), [str(Platform.local())]),
+        (UnpackChoice(platform="linux/riscv64"), ["linux/riscv64"]),
+        (UnpackChoice(all_platforms=True), [str(Platform.local())]),
+        (UnpackChoice(unpack_all=True), [str(Platform.local()), "linux/riscv64"]),
+    ],
+    ids=["this host's", "another", "all", "all unpacked"],
+)
+def test_platforms_of_an_archive(
+    node: Node, tmp_path: Path, choice: UnpackChoice, unpacked: list[str]
+) -> None:
+    path, index, manifests = several_platforms(tmp_path)
+
+    async def run() -> tuple[PullResult, ...]:
+        return await node.import_(str(path), choice=replace(choice, snapshotters=("native",)))
+
+    (result,) = trio.run(run)
+    assert (result.reference, result.descriptor.digest) == ("localhost/several:1.2", index)
+    done = [each.manifest.digest for each in result.manifests if not each.reason]
+    assert sorted(done) == sorted(manifests[name] for name in unpacked)
+    for name in unpacked:
+        assert node.images.check(result.reference, Platform.parse(name)).snapshots["native"]
+    # What is not asked for is in the store all the same, but for the collector.
+    labels = node.content.info(index).labels
+    kept = {value for key, value in labels.items() if key.startswith(GC_REF_CONTENT)}
+    everything = choice.all_platforms or choice.unpack_all
+    assert kept == {str(manifests[n]) for n in (manifests if everything else unpacked)}
+
+
+def test_a_platform_that_an_archive_lacks(node: Node, tmp_path: Path) -> None:
+    path, _, _ = several_platforms(tmp_path)
+
+    async def run() -> None:
+        await node.import_(str(path), choice=UnpackChoice(platform="plan9/mips", unpack=False))
+
+    with pytest.raises(NotFound, match="plan9/mips"):
+        trio.run(run)
+    assert node.images.list() == ()
 
 
 def test_images_of_a_layout_get_their_tags(node: Node, tmp_path: Path) -> None:
