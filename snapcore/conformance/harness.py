@@ -86,6 +86,7 @@ class Check:
         needs: capabilities without which the check is left out.
         mounts: mounts something: needs root, also that of a user namespace.
         privileged: needs real root: foreign owners, devices.
+        long: takes seconds.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Check:
     needs: frozenset[Capability] = frozenset()
     mounts: bool = True
     privileged: bool = False
+    long: bool = False
 
     def missing(self, snapshotter: Snapshotter) -> str:
         """Return why this check is left out for a snapshotter, "" if it is not."""
@@ -111,6 +113,7 @@ def checks(
     needs: Iterable[Capability] = (),
     mounts: bool = True,
     privileged: bool = False,
+    long: bool = False,
 ) -> tuple[Check, ...]:
     """Make checks of functions that presume the same; `check_` is left off their names."""
     return tuple(
@@ -120,6 +123,7 @@ def checks(
             needs=frozenset(needs),
             mounts=mounts,
             privileged=privileged,
+            long=long,
         )
         for function in functions
     )

@@ -4,6 +4,7 @@ from snapcore.linux.files import RenameFlag as RenameFlag
 from snapcore.linux.files import Resolve as Resolve
 from snapcore.linux.files import ficlone as ficlone
 from snapcore.linux.files import filesystem_type as filesystem_type
+from snapcore.linux.files import kernel_filesystems as kernel_filesystems
 from snapcore.linux.files import openat2 as openat2
 from snapcore.linux.files import renameat2 as renameat2
 from snapcore.linux.files import syncfs as syncfs

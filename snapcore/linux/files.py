@@ -134,3 +134,13 @@ def filesystem_type(path: str) -> str:
     check(libc.statfs(os.fsencode(path), ctypes.byref(buffer)), path)
     magic = buffer.f_type & 0xFFFFFFFF
     return _NAMES.get(magic, hex(magic))
+
+
+def kernel_filesystems() -> frozenset[str]:
+    """Return the filesystems that the kernel has loaded (proc_filesystems(5)).
+
+    Raises:
+        OSError: /proc is not there.
+    """
+    with open("/proc/filesystems", encoding="ascii") as lines:
+        return frozenset(line.split()[-1] for line in lines)

@@ -13,6 +13,7 @@ from typing import Final
 
 from snapcore.linux import (
     MountAttr,
+    fs_messages,
     fsconfig_create,
     fsconfig_flag,
     fsconfig_string,
@@ -37,18 +38,16 @@ def join_lowers(lowers: Sequence[str]) -> str:
     return ":".join(re.sub(r"([\\:])", r"\\\1", lower) for lower in lowers)
 
 
-def takes_lowers_one_by_one() -> bool:
-    """Tell whether this kernel lets this process name lower directories one by one."""
+def takes_lowers_one_by_one(lowers: Sequence[str], options: Sequence[str]) -> bool:
+    """Tell whether this kernel lets this process name these lower directories one by one.
+
+    It is really tried: kernels before Linux 6.5 take any option of an overlay at first, and a
+    name of more than 255 bytes is taken by none (fsconfig(2)).
+    """
     try:
-        context = fsopen("overlay")
+        os.close(make_overlay(lowers, options, MountAttr.RDONLY))
     except OSError:
         return False
-    try:
-        fsconfig_string(context, "lowerdir+", "/")
-    except OSError:
-        return False
-    finally:
-        os.close(context)
     return True
 
 
@@ -64,7 +63,7 @@ def make_overlay(lowers: Sequence[str], options: Sequence[str], attributes: Moun
         The mount's descriptor.
 
     Raises:
-        OSError: the kernel refused, or lacks the calls.
+        OSError: the kernel refused, or lacks the calls; with its own words, where it has any.
     """
     context = fsopen("overlay")
     try:
@@ -74,13 +73,18 @@ def make_overlay(lowers: Sequence[str], options: Sequence[str], attributes: Moun
         for option in options:
             name, equals, value = option.partition("=")
             if equals:
-                fsconfig_string(context, name, value)
+                fsconfig_string(context, name, _without_quotes(value))
             else:
                 fsconfig_flag(context, name)
         if attributes & MountAttr.RDONLY:
             fsconfig_flag(context, "ro")
         fsconfig_create(context)
         return fsmount(context, attributes)
+    except OSError as error:
+        said = "; ".join(fs_messages(context))
+        raise OSError(
+            error.errno, f"{error.strerror} ({said})" if said else error.strerror
+        ) from error
     finally:
         os.close(context)
 
@@ -94,3 +98,8 @@ def mount_overlay(
         move_mount(mounted, target)
     finally:
         os.close(mounted)
+
+
+def _without_quotes(value: str) -> str:
+    # They keep a comma in a list of options, of which there is none here.
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value

@@ -6,7 +6,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from snapcore.errors import (
     FailedPrecondition,
@@ -23,6 +23,7 @@ from snapcore.mount.compact import compact_lowers, mount_from
 from snapcore.mount.idmap import IdMapping, bind_mapped, mapped_lowers, take_mapping
 from snapcore.mount.overlay import MAX_LOWERS, join_lowers, mount_overlay, split_lowers
 from snapcore.mount.value import Mount
+from snapcore.mount.volatile import made_volatile, take_mark_away
 
 _FLAGS = {
     "ro": MountFlag.RDONLY,
@@ -50,6 +51,7 @@ _ATTRIBUTES = {
     MountFlag.STRICTATIME: MountAttr.STRICTATIME,
 }
 _UNMAPPABLE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSPC})
+_ONE_BY_ONE = "lowerdir+"
 _LACKING = frozenset({errno.ENOSYS, errno.EINVAL})
 # Classic mount(2) copies one page of options and cuts the rest off without a word.
 _MAX_DATA = os.sysconf("SC_PAGE_SIZE") - 1
@@ -110,12 +112,16 @@ def unmount(target: str, *, detach: bool = False) -> None:
 
 
 @contextmanager
-def temporary_mount(mounts: Sequence[Mount], directory: str | None = None) -> Iterator[str]:
+def temporary_mount(
+    mounts: Sequence[Mount], directory: str | None = None, *, volatile: bool = False
+) -> Iterator[str]:
     """Mount a list at a private directory for the duration of a `with` block.
 
     Args:
         mounts: the list.
         directory: parent of the mount points; the system's temporary directory if None.
+        volatile: have overlays not write out what the block writes, where the kernel can; for
+            callers that sync before they promise anything, or throw it away.
 
     Yields:
         The mount point.
@@ -125,12 +131,13 @@ def temporary_mount(mounts: Sequence[Mount], directory: str | None = None) -> It
     """
     target = tempfile.mkdtemp(prefix="snapcore-mount-", dir=directory)
     try:
-        mount_all(mounts, target, directory)
+        given = _mounted(mounts, target, directory, volatile=volatile)
         try:
             yield target
         finally:
             for _ in mounts:
                 sys_umount(target, UnmountFlag.DETACH)
+            take_mark_away(given)
     finally:
         os.rmdir(target)
 
@@ -144,6 +151,20 @@ def split_options(options: Sequence[str]) -> tuple[MountFlag, str]:
         elif option not in _NO_FLAG:
             data.append(option)
     return flags, ",".join(data)
+
+
+def _mounted(
+    mounts: Sequence[Mount], target: str, state: str | None, *, volatile: bool
+) -> Sequence[Mount]:
+    """Mount a list, volatile if that is wanted and the kernel can; return what was mounted."""
+    wanted = made_volatile(mounts) if volatile else mounts
+    if wanted != mounts:
+        # Linux before 5.10 does not know it; if something else is wrong, the plain list says so.
+        with suppress(FailedPrecondition):
+            mount_all(wanted, target, state)
+            return wanted
+    mount_all(mounts, target, state)
+    return mounts
 
 
 def _place(item: Mount, target: str) -> str:
@@ -208,17 +229,22 @@ def _overlay_of(item: Mount, lowers: Sequence[str], place: str) -> None:
     flags, _ = split_options(rest)
     data = ",".join([*own, f"lowerdir={join_lowers(lowers)}"])
     plain = not flags & (MountFlag.SYNCHRONOUS | MountFlag.DIRSYNC)
-    if plain and "::" not in (item.option("lowerdir") or ""):
+    if not plain or "::" in (item.option("lowerdir") or ""):
+        _classic(item, place, flags, data)
+        return
+    try:
+        mount_overlay(lowers, own, _attributes(flags), place)
+    except OSError as refusal:
+        # Kernels that lack these calls, or `lowerdir+`, take the classic call; but not what is
+        # too long for it.
+        if len(os.fsencode(data)) > _MAX_DATA and refusal.errno not in _LACKING:
+            raise
         try:
-            mount_overlay(lowers, own, _attributes(flags), place)
+            _classic(item, place, flags, data)
         except OSError as error:
-            # The classic call says the same of a mount that cannot be, and does on kernels
-            # that lack these calls, or `lowerdir+`; but what is too long for it is decided.
-            if len(os.fsencode(data)) > _MAX_DATA and error.errno not in _LACKING:
-                raise
-        else:
-            return
-    _classic(item, place, flags, data)
+            # Both say the same of a mount that cannot be, and only the first says why.
+            same = error.errno == refusal.errno and _ONE_BY_ONE not in str(refusal)
+            raise (refusal if same else error) from None
 
 
 def _classic(item: Mount, place: str, flags: MountFlag, data: str) -> None:
@@ -239,10 +265,12 @@ def _attributes(flags: MountFlag) -> MountAttr:
 
 def _shortened(item: Mount, place: str, data: str) -> tuple[str, str]:
     compacted = compact_lowers(data) if item.type == "overlay" else None
-    if compacted is None or len(os.fsencode(compacted[1])) > _MAX_DATA:
+    length = len(os.fsencode(compacted[1] if compacted else data))
+    if compacted is None or length > _MAX_DATA:
         raise FailedPrecondition(
-            f"options of the {item.type} mount at {place!r} take {len(data)} bytes;"
-            f" mount(2) takes {_MAX_DATA} (too many layers, or a state root with a long name)"
+            f"options of the {item.type} mount at {place!r} take {length} bytes, however short"
+            f" they are written; mount(2) takes {_MAX_DATA} (too many layers, or a state root"
+            " with a long name; Linux 6.8 has another way, for names of at most 255 bytes)"
         )
     return compacted
 

@@ -107,7 +107,7 @@ def mounted(request: MountRequest, state: str) -> Iterator[str]:
     """
     key, mounts = _snapshot(request)
     try:
-        with temporary_mount(mounts, state) as directory:
+        with temporary_mount(mounts, state, volatile=True) as directory:
             yield directory
     finally:
         request.snapshotter.remove(key)

@@ -8,11 +8,12 @@ namespace, and with `user.overlay.*` (mount option `userxattr`, Linux 5.11), whi
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Final
 
 from snapcore.errors import FailedPrecondition, InvalidArgument, SnapcoreError, from_os_error
-from snapcore.linux import filesystem_type
+from snapcore.linux import filesystem_type, kernel_filesystems
 from snapcore.mount import IdMap, IdMapping, Mount, takes_lowers_one_by_one, temporary_mount
 from snapcore.oci.whiteout import WhiteoutStyle
 from snapcore.snapshots.trial import existing_ancestor, trial_directory
@@ -20,6 +21,9 @@ from snapcore.snapshots.types import Capability
 
 _FORBIDDEN_IN_ROOT: Final = ",:\\\n"
 _OWN_OPTIONS: Final = ("lowerdir", "upperdir", "workdir", "redirect_dir", "metacopy", "userxattr")
+
+_CONTEXTS: Final = ("context", "fscontext", "defcontext", "rootcontext")
+_LABEL: Final = re.compile(r"[\w.-]+:[\w.-]+:[\w.-]+(?::[\w.,:-]*[\w])?", re.ASCII)
 
 # Inherited settings of the host must not decide how layers are read: an attacker's redirect
 # or metacopy xattr could make other files appear. `userxattr` implies both by itself, and does
@@ -52,21 +56,30 @@ class OverlayForm:
     one_by_one: bool = False
 
 
-def find_overlay_form(root: str, mount_options: tuple[str, ...] = ()) -> OverlayForm:
+def find_overlay_form(
+    root: str, mount_options: tuple[str, ...] = (), selinux_context: str = ""
+) -> OverlayForm:
     """Try the forms of overlayfs at `root`, or at the nearest directory above it that exists.
 
     Args:
         root: the state root.
         mount_options: the user's own options for overlay mounts.
+        selinux_context: label that everything in overlay mounts shall have, "" for the files' own.
 
     Returns:
         The first form that does everything a snapshotter needs.
 
     Raises:
-        InvalidArgument: one of them is not the user's to set.
+        InvalidArgument: an option is not the user's to set, or the label is none.
         FailedPrecondition: none does; the message says why.
     """
     _check_options(mount_options)
+    wanted = (*mount_options, *_context_option(selinux_context))
+    if selinux_context and "selinuxfs" not in kernel_filesystems():
+        raise FailedPrecondition(
+            f"selinux_context is {selinux_context!r}, and this kernel runs without SELinux; remove"
+            " the option, or boot with SELinux enabled"
+        )
     if any(character in root for character in _FORBIDDEN_IN_ROOT):
         raise FailedPrecondition(
             f"state root {root!r} holds a comma, colon, backslash or newline,"
@@ -82,12 +95,14 @@ def find_overlay_form(root: str, mount_options: tuple[str, ...] = ()) -> Overlay
             )
         with trial_directory(place) as directory:
             _require_entry_types(directory)
-            return _first_that_works(directory, mount_options)
+            return _first_that_works(directory, wanted)
     except OSError as error:
         raise FailedPrecondition(f"cannot try overlay at {place!r}: {error.strerror}") from error
 
 
-def untried_overlay_form(mount_options: tuple[str, ...] = ()) -> OverlayForm:
+def untried_overlay_form(
+    mount_options: tuple[str, ...] = (), selinux_context: str = ""
+) -> OverlayForm:
     """Return the form to look at a root with that cannot be written, where nothing can be tried.
 
     It says how the mounts of what is there would look to a privileged process.
@@ -96,7 +111,7 @@ def untried_overlay_form(mount_options: tuple[str, ...] = ()) -> OverlayForm:
         InvalidArgument: as `find_overlay_form`.
     """
     _check_options(mount_options)
-    options = (*_TRUSTED[0], *mount_options)
+    options = (*_TRUSTED[0], *mount_options, *_context_option(selinux_context))
     return OverlayForm(WhiteoutStyle.OVERLAY, options, rename_directory=False)
 
 
@@ -112,12 +127,34 @@ def overlay_capabilities(form: OverlayForm) -> frozenset[Capability]:
     return frozenset(found)
 
 
+def _context_option(label: str) -> tuple[str, ...]:
+    """Return the mount option for an SELinux label, none for none.
+
+    In quotes, since a label has commas between categories (kernel, security/selinux/hooks.c).
+
+    Raises:
+        InvalidArgument: it is no label.
+    """
+    if not label:
+        return ()
+    if not _LABEL.fullmatch(label):
+        raise InvalidArgument(
+            f"selinux_context: {label!r} is no SELinux label (want user:role:type[:level], such as"
+            " system_u:object_r:container_file_t:s0:c1,c2)"
+        )
+    return (f'context="{label}"',)
+
+
 def _check_options(mount_options: tuple[str, ...]) -> None:
     for option in mount_options:
         name = option.partition("=")[0]
         if name in _OWN_OPTIONS:
             raise InvalidArgument(
                 f"mount_options: {option!r} is set by the snapshotter itself; remove it"
+            )
+        if name in _CONTEXTS:
+            raise InvalidArgument(
+                f"mount_options: {option!r} is set by the option selinux_context; use that"
             )
         if name == "volatile" or option == "fsync=volatile":
             raise InvalidArgument(
@@ -149,17 +186,14 @@ def _first_that_works(directory: str, mount_options: tuple[str, ...]) -> Overlay
         for number, options in enumerate(sets):
             own = tuple(o for o in options if not (indexed and o.startswith("index=")))
             wanted = own + mount_options
-            # Unmounting an overlay writes out the whole filesystem below it, which takes long
-            # while an image is being unpacked; a volatile one (Linux 5.10) leaves that out.
-            for attempt, extra in enumerate((("volatile",), ())):
-                trial = os.path.join(directory, f"{style}-{number}-{attempt}")
-                try:
-                    rename = _try(trial, style, wanted + extra)
-                except SnapcoreError as error:
-                    refusals.setdefault(style, str(error))
-                else:
-                    remap = _can_remap(trial, wanted)
-                    return OverlayForm(style, wanted, rename, remap, takes_lowers_one_by_one())
+            trial = os.path.join(directory, f"{style}-{number}")
+            try:
+                rename = _try(trial, style, wanted)
+            except SnapcoreError as error:
+                refusals.setdefault(style, str(error))
+            else:
+                one_by_one = takes_lowers_one_by_one(_lowers(trial), wanted)
+                return OverlayForm(style, wanted, rename, _can_remap(trial, wanted), one_by_one)
     # The first refusal of each form; the others only follow from trying harder.
     raise FailedPrecondition(
         f"overlay does not work here: {refusals[WhiteoutStyle.OVERLAY]}; and with userxattr:"
@@ -200,7 +234,7 @@ def _try(trial: str, style: WhiteoutStyle, options: tuple[str, ...]) -> bool:
                 f"lowerdir={lower}:{bottom}",
             ),
         )
-        with temporary_mount((mount,), merged) as seen:
+        with temporary_mount((mount,), merged, volatile=True) as seen:
             step = "read the merged tree"
             names = sorted(os.listdir(seen))
             if names != ["directory", "opaque", "removed"]:
@@ -215,10 +249,14 @@ def _try(trial: str, style: WhiteoutStyle, options: tuple[str, ...]) -> bool:
         raise from_os_error(error, f"overlay cannot {step}") from error
 
 
+def _lowers(trial: str) -> tuple[str, ...]:
+    return tuple(os.path.join(trial, name) for name in ("lower", "bottom"))
+
+
 def _can_remap(trial: str, options: tuple[str, ...]) -> bool:
     """Try to show two lower layers with other ids."""
     ids = IdMap(((0, 100_000, 65_536),))
-    lowers = ":".join(os.path.join(trial, name) for name in ("lower", "bottom"))
+    lowers = ":".join(_lowers(trial))
     wanted = (*IdMapping(ids, ids).options, *options, "ro", f"lowerdir={lowers}")
     try:
         with temporary_mount((Mount("overlay", "overlay", options=wanted),), trial) as seen:

@@ -174,8 +174,9 @@ class OverlayStore:
     def _check_layers(self, key: str, kind: Kind, number: int, lowers: tuple[int, ...]) -> None:
         """Refuse what cannot be mounted.
 
-        Where lower directories cannot be named one by one, a page of options must hold them,
-        written relative to their common directory, as all mounters do.
+        Where lower directories cannot be named one by one, here or by whom the mounts are for,
+        a page of options must hold them, written relative to their common directory, as all
+        mounters do.
         """
         if len(lowers) > MAX_LOWERS:
             raise FailedPrecondition(
@@ -191,6 +192,6 @@ class OverlayStore:
         if length > _MAX_OPTIONS:
             raise FailedPrecondition(
                 f"snapshot {key!r} has {len(lowers)} layers, which take {length} bytes of mount"
-                f" options, and this kernel's mount takes {_MAX_OPTIONS}; flatten the image or"
-                " use another snapshotter"
+                f" options, and mount(2) takes {_MAX_OPTIONS}; flatten the image or use another"
+                " snapshotter"
             )

@@ -41,7 +41,8 @@ def open_destination(target: LayerTarget, state: str, *, base: bool) -> Iterator
     with ExitStack() as stack:
         directory = target.directory
         if target.mounts:
-            directory = stack.enter_context(temporary_mount(target.mounts, state))
+            # A commit is made durable by a flush, which syncs the filesystem below.
+            directory = stack.enter_context(temporary_mount(target.mounts, state, volatile=True))
         writable = _open(directory)
         stack.callback(os.close, writable)
         lower = None

@@ -43,7 +43,10 @@ def test_names_of_checks_are_unique() -> None:
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("check", [pytest.param(c, id=c.name) for c in ALL_CHECKS])
+@pytest.mark.parametrize(
+    "check",
+    [pytest.param(c, id=c.name, marks=[pytest.mark.long] * c.long) for c in ALL_CHECKS],
+)
 @pytest.mark.parametrize("opener", BACKENDS, indirect=True)
 def test_backend(opener: Callable[[], Snapshotter], check: Check, tmp_path: Path) -> None:
     work = tmp_path / "work"

@@ -18,9 +18,9 @@ def test_auto_tries_a_backend_once_until_it_is_open(
 ) -> None:
     tried: list[str] = []
 
-    def counted(root: str, *arguments: tuple[str, ...]) -> OverlayForm:
+    def counted(root: str, mount_options: tuple[str, ...], selinux_context: str) -> OverlayForm:
         tried.append(root)
-        return find_overlay_form(root, *arguments)
+        return find_overlay_form(root, mount_options, selinux_context)
 
     for module in ("probe", "overlay"):
         monkeypatch.setattr(

@@ -1,13 +1,42 @@
-"""Calls that the kernel must refuse, and scripts that run in a process of their own."""
+"""Kernels that refuse or lack something, and scripts that run in a process of their own."""
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+
+from snapcore.linux import fsconfig_string
+from snapcore.mount import overlay as overlay_module
+
+OLD_KERNELS = ("no mount API", "any option at first", "no lowerdir+")
+"""Linux before 5.2, 5.2 to 6.4, and 6.5 to 6.7, in what they make of `lowerdir+`."""
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, kernel: str) -> None:
+    """Have the calls that make an overlay answer as an older kernel's; mount(2) is untouched."""
+
+    def fail(number: int, what: str) -> int:
+        raise OSError(number, os.strerror(number), what)
+
+    def string(context: int, key: str, value: str) -> None:
+        if key != "lowerdir+":
+            fsconfig_string(context, key, value)
+        elif kernel == "no lowerdir+":
+            fail(errno.EINVAL, value)
+
+    monkeypatch.setattr(overlay_module, "fsconfig_string", string)
+    if kernel == "no mount API":
+        monkeypatch.setattr(overlay_module, "fsopen", lambda name: fail(errno.ENOSYS, name))
+    if kernel == "any option at first":
+        monkeypatch.setattr(
+            overlay_module, "fsconfig_create", lambda context: fail(errno.EINVAL, "")
+        )
 
 
 @contextmanager

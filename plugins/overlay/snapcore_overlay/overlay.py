@@ -41,11 +41,16 @@ class Settings:
         mount_options: added to every overlay mount.
         sync_remove: delete files in `remove` already, not only in `cleanup`.
         upperdir_label: tell the directory of a snapshot's own files in a label.
+        selinux_context: label of everything in overlay mounts, "" for the files' own labels.
+        classic_mounts: make only snapshots that any program can mount with mount(2), one page of
+            options, as containerd and mount(8) do.
     """
 
     mount_options: tuple[str, ...] = ()
     sync_remove: bool = False
     upperdir_label: bool = True
+    selinux_context: str = ""
+    classic_mounts: bool = False
 
 
 class OverlaySnapshotter:
@@ -69,9 +74,12 @@ class OverlaySnapshotter:
         self, root: str, settings: Settings | None = None, form: OverlayForm | None = None
     ) -> None:
         root = os.path.abspath(root)
-        self._settings: Final = settings or Settings()
-        form = form or _find_form(root, self._settings.mount_options)
-        self._disk: Final = DiskStore(root, sync_remove=self._settings.sync_remove)
+        given = settings or Settings()
+        form = form or _find_form(root, given)
+        if given.classic_mounts:
+            form = replace(form, one_by_one=False)
+        self._settings: Final = given
+        self._disk: Final = DiskStore(root, sync_remove=given.sync_remove)
         self._records: Final = self._disk.records
         self._layers: Final = OverlayStore(self._disk, form)
 
@@ -179,7 +187,8 @@ def _storable(labels: Labels) -> Labels:
     return {key: value for key, value in labels.items() if key != label_keys.OVERLAY_UPPERDIR}
 
 
-def _find_form(root: str, mount_options: tuple[str, ...]) -> OverlayForm:
+def _find_form(root: str, settings: Settings) -> OverlayForm:
+    options = settings.mount_options, settings.selinux_context
     if os.path.isdir(root) and not os.access(root, os.W_OK):
-        return untried_overlay_form(mount_options)
-    return find_overlay_form(root, mount_options)
+        return untried_overlay_form(*options)
+    return find_overlay_form(root, *options)

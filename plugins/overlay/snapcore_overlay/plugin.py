@@ -28,13 +28,26 @@ def snapcore_options() -> Mapping[str, Option]:
             default=True,
             help="Tell the directory of a snapshot's own files in a label.",
         ),
+        "selinux_context": Option(
+            kind=str,
+            default="",
+            help="SELinux label of everything in overlay mounts, such as"
+            " `system_u:object_r:container_file_t:s0`.",
+        ),
+        "classic_mounts": Option(
+            kind=bool,
+            default=False,
+            help="Refuse snapshots of more layers than one page of mount options can name, which"
+            " only snapcore can mount.",
+        ),
     }
 
 
 @hookimpl
 def snapcore_probe(root: str, options: Options) -> Probe:
     """Find out by mounting at `root` whether overlayfs works there, and how."""
-    return try_out(root, _settings(options).mount_options)
+    settings = _settings(options)
+    return try_out(root, settings.mount_options, settings.selinux_context)
 
 
 @hookimpl
@@ -50,4 +63,6 @@ def _settings(options: Options) -> Settings:
         mount_options=given if isinstance(given, tuple) else (),
         sync_remove=bool(options["sync_remove"]),
         upperdir_label=bool(options["upperdir_label"]),
+        selinux_context=str(options["selinux_context"]),
+        classic_mounts=bool(options["classic_mounts"]),
     )

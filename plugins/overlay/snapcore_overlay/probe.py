@@ -14,18 +14,18 @@ from snapcore.snapshots import (
 )
 
 
-def probe(root: str, mount_options: tuple[str, ...] = ()) -> Probe:
-    """Tell whether overlay works at `root`, and what it can do there.
+def probe(root: str, mount_options: tuple[str, ...] = (), selinux_context: str = "") -> Probe:
+    """Tell whether overlay works at `root`, and what it can do there; see `find_overlay_form`.
 
     Raises:
-        InvalidArgument: `mount_options` holds an option that is not the user's to set.
+        InvalidArgument: an option is not the operator's to set, or the label is none.
     """
     details = {
         "filesystem": filesystem_type(existing_ancestor(root)),
         "kernel": os.uname().release,
     }
     try:
-        form = find_overlay_form(root, mount_options)
+        form = find_overlay_form(root, mount_options, selinux_context)
     except FailedPrecondition as error:
         return Probe(usable=False, reason=str(error), details=details)
     return Probe(

@@ -130,10 +130,12 @@ def test_more_layers_than_options_can_name_are_refused(
     overlay.cleanup(no_checkpoint)
     form = replace(find_overlay_form(str(tmp_path)), one_by_one=False)
     classic = OverlaySnapshotter(str(tmp_path / "root"), form=form)
-    for method in (classic.prepare, classic.view):
-        with pytest.raises(FailedPrecondition, match=r"'other' has 2 layers, which take \d+ bytes"):
-            method("other", "2", {}, no_checkpoint)
-    classic.close()
+    asked = OverlaySnapshotter(str(tmp_path / "root"), Settings(classic_mounts=True))
+    for each in (classic, asked):
+        for method in (each.prepare, each.view):
+            with pytest.raises(FailedPrecondition, match=r"has 2 layers, which take \d+ bytes"):
+                method("other", "2", {}, no_checkpoint)
+        each.close()
     monkeypatch.setattr(overlaystore, "MAX_LOWERS", 1)
     with pytest.raises(FailedPrecondition, match="'other' has 2 layers, and overlayfs takes 1"):
         _prepare(overlay, "other", "2")
@@ -146,6 +148,21 @@ def test_own_mount_options_come_after_ours(tmp_path: Path, census: None) -> None
     (mount,) = _prepare(overlay, "key", "1")
     assert "index=on" in mount.options
     assert "index=off" not in mount.options
+    overlay.close()
+
+
+def test_the_selinux_label_is_in_every_overlay_mount_in_quotes(
+    tmp_path: Path, census: None
+) -> None:
+    label = "system_u:object_r:container_file_t:s0:c1,c2"
+    form = find_overlay_form(str(tmp_path))
+    # What the probe finds on a kernel with SELinux.
+    form = replace(form, options=(*form.options, f'context="{label}"'))
+    overlay = OverlaySnapshotter(str(tmp_path / "root"), Settings(selinux_context=label), form)
+    _layer(overlay, "1")
+    _layer(overlay, "2", "1")
+    for mounts in (_prepare(overlay, "key", "2"), overlay.view("view", "2", {}, no_checkpoint)):
+        assert mounts[0].option("context") == f'"{label}"'
     overlay.close()
 
 
