@@ -34,6 +34,7 @@ from snapcore.snapshots.records import Record as Record
 from snapcore.snapshots.records import Reservation as Reservation
 from snapcore.snapshots.records import Stack as Stack
 from snapcore.snapshots.remap import id_mapping as id_mapping
+from snapcore.snapshots.remap import refuse_mapped as refuse_mapped
 from snapcore.snapshots.snapshotter import Snapshotter as Snapshotter
 from snapcore.snapshots.tree import disk_usage as disk_usage
 from snapcore.snapshots.tree import empty_tree as empty_tree

@@ -7,6 +7,7 @@ import apsw
 from snapcore.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from snapcore.snapshots import rows
 from snapcore.snapshots.records import Record
+from snapcore.snapshots.remap import refuse_mapped
 from snapcore.snapshots.types import Kind
 
 
@@ -41,7 +42,8 @@ def commit(
     Raises:
         AlreadyExists: the name is taken.
         NotFound: no such key; or no such new parent.
-        FailedPrecondition: the key is not Active; or the new parent is not Committed.
+        FailedPrecondition: the key is not Active, or was prepared with id maps; or the new parent
+            is not Committed.
         InvalidArgument: the snapshot has another parent.
         DataLoss: the new parent is broken.
     """
@@ -53,6 +55,7 @@ def commit(
         raise FailedPrecondition(
             f"snapshot {key!r} is {record.info.kind}; only an active one can be committed"
         )
+    refuse_mapped(record.info)
     if not parent:
         return record, None
     base = rows.find(connection, parent)

@@ -15,6 +15,7 @@ from snapcore.mount import Mount
 from snapcore.oci import WhiteoutStyle
 from snapcore.snapshots.flush import sync_root
 from snapcore.snapshots.hookspecs import Checkpoint, SnapshotterSpec, hookimpl
+from snapcore.snapshots.remap import refuse_mapped
 from snapcore.snapshots.types import FlushReport, Kind, LayerTarget, Mounts, Reclaimed
 
 # Overlayfs: directories of `lowerdir` are separated by colons; a backslash makes the next
@@ -60,9 +61,12 @@ class DefaultTarget:
     @hookimpl(trylast=True)
     def target(self, key: str) -> LayerTarget:
         """See `SnapshotterSpec.target`."""
-        kind = self._snapshotter.stat(key=key).kind
-        if kind is not Kind.ACTIVE:
-            raise FailedPrecondition(f"snapshot {key!r} is {kind}; layers go to active ones only")
+        info = self._snapshotter.stat(key=key)
+        if info.kind is not Kind.ACTIVE:
+            raise FailedPrecondition(
+                f"snapshot {key!r} is {info.kind}; layers go to active ones only"
+            )
+        refuse_mapped(info)
         return target_from_mounts(self._snapshotter.mounts(key=key))
 
 

@@ -97,7 +97,8 @@ class Backend(Protocol):
 
         Raises:
             NotFound: no such snapshot.
-            InvalidArgument: any other field path.
+            InvalidArgument: any other field path; or the id maps of an Active or View would
+                change.
         """
 
     @hookspec(firstresult=True)
@@ -163,7 +164,9 @@ class Backend(Protocol):
         Raises:
             AlreadyExists: the name is taken.
             NotFound: no such key; or, rebasing, no such parent.
-            FailedPrecondition: the key is not Active; or the new parent is not Committed.
+            FailedPrecondition: the key is not Active, or was prepared with id maps (its files
+                have other ids than a layer's on some backends); or the new parent is not
+                Committed.
             InvalidArgument: the snapshot has another parent, or the name is malformed.
         """
 
@@ -207,7 +210,7 @@ class SnapshotterSpec(Backend, Protocol):
 
         Raises:
             NotFound: no such key.
-            FailedPrecondition: the snapshot is not Active.
+            FailedPrecondition: the snapshot is not Active, or was prepared with id maps.
         """
 
     @hookspec(firstresult=True)

@@ -42,6 +42,7 @@ from snapcore.snapshots.records import (
     Stack,
     info_fields,
 )
+from snapcore.snapshots.remap import check_maps_kept
 from snapcore.snapshots.schema import MIGRATIONS
 from snapcore.snapshots.token import instance_token
 from snapcore.snapshots.types import Info, Kind, Labels, Page, State, Usage
@@ -222,11 +223,13 @@ class MetaStore:
 
         Raises:
             NotFound: no such snapshot.
-            InvalidArgument: a field path other than labels, or a malformed label.
+            InvalidArgument: a field path other than labels, or a malformed label; or the id maps
+                of an Active or View would change.
         """
         with self._database.write() as connection:
             record = rows.require(connection, info.name)
             labels = updated_labels(record.info.labels, info, fieldpaths)
+            check_maps_kept(record.info, labels)
             # Strictly later, even where the wall clock was set back.
             now = max(self._clock(), record.info.updated + 1)
             rows.set_labels(connection, record.id, labels, now)
@@ -239,7 +242,8 @@ class MetaStore:
             InvalidArgument: the name is malformed; or, rebasing, there is another parent.
             AlreadyExists: the name is taken.
             NotFound: no such key; or, rebasing, no such parent.
-            FailedPrecondition: the key is not Active; or the new parent is not Committed.
+            FailedPrecondition: the key is not Active, or was prepared with id maps; or the new
+                parent is not Committed.
             DataLoss: the new parent, or a snapshot below it, is broken.
         """
         check_key(name, "name")

@@ -25,7 +25,7 @@ from snapcore.snapshots.disk import DiskStore
 from snapcore.snapshots.hookspecs import Checkpoint
 from snapcore.snapshots.overlayform import OverlayForm
 from snapcore.snapshots.records import Record
-from snapcore.snapshots.remap import id_mapping
+from snapcore.snapshots.remap import id_mapping, refuse_mapped
 from snapcore.snapshots.tree import disk_usage
 from snapcore.snapshots.types import Kind, Labels, LayerTarget, Mounts, Usage
 from snapcore.snapshots.upperdir import is_opaque, make_work, take_root_attributes
@@ -98,8 +98,14 @@ class OverlayStore:
         return self._mounts(stack.record.info.kind, stack.record.id, lowers, mapping)
 
     def target(self, key: str) -> LayerTarget:
-        """Return the upper directory, which is written without any mount."""
+        """Return the upper directory, which is written without any mount.
+
+        Raises:
+            NotFound, FailedPrecondition, DataLoss: as `MetaStore.stack`.
+            FailedPrecondition: it was prepared with id maps.
+        """
         stack = self._records.stack(key, Kind.ACTIVE)
+        refuse_mapped(stack.record.info)
         lowers = tuple(self._layer(number) for number in self.lowers(stack.parents))
         return LayerTarget(self.directory(stack.record.id), lowers, self._form.style)
 
@@ -109,16 +115,9 @@ class OverlayStore:
         """Do what `commit` does; read whether the layer's root was marked opaque.
 
         Raises:
-            FailedPrecondition: ids are mapped below it, so that its own files have other ids.
             SnapcoreError: as `MetaStore.check_commit`.
         """
         plan = self._records.check_commit(name, key, parent)
-        active = self._records.stat(key)
-        if active.parent and id_mapping(active.labels):
-            raise FailedPrecondition(
-                f"snapshot {key!r} was prepared with id maps: its own files carry mapped ids and"
-                " are no layer; prepare it without to commit it"
-            )
         upper = self.directory(plan.id)
         try:
             self.mark_bottom(plan.id, hides=is_opaque(upper, self._form.style))

@@ -178,7 +178,7 @@ class Snapshotter:
 
         Raises:
             NotFound: no such key.
-            FailedPrecondition: the snapshot is not Active.
+            FailedPrecondition: the snapshot is not Active, or was prepared with id maps.
         """
         return self._answer("target", self._ready().target(key=key), LayerTarget)
 
@@ -197,7 +197,8 @@ class Snapshotter:
             InvalidArgument: the name or a label is malformed; or there is another parent.
             AlreadyExists: the name is taken.
             NotFound: no such key; or, rebasing, no such parent.
-            FailedPrecondition: the key is not Active; or the new parent is not Committed.
+            FailedPrecondition: the key is not Active, or was prepared with id maps; or the new
+                parent is not Committed.
             DataLoss: an earlier flush failed.
         """
         check_key(name, "name")

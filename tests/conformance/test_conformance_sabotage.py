@@ -10,10 +10,18 @@ from pathlib import Path
 import pytest
 
 from snapcore.conformance import ALL_CHECKS, Harness
-from snapcore.errors import AlreadyExists, FailedPrecondition, NotFound, SnapcoreError
+from snapcore.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    SnapcoreError,
+)
 from snapcore.mount import Mount
 from snapcore.snapshots import (
     Info,
+    Kind,
+    LayerTarget,
     Mounts,
     Options,
     Page,
@@ -127,6 +135,61 @@ class Polluted:
             return mounts
 
 
+class TwoWinners:
+    """Takes a name that somebody else has committed for its own success."""
+
+    @hookimpl(wrapper=True)
+    def commit(self, name: str) -> Generator[None, Info, Info]:
+        try:
+            return (yield)
+        except AlreadyExists:
+            return Info(Kind.COMMITTED, name)
+
+
+class PreparesAnyway:
+    """Says that a snapshot is there though its parent went while it was made."""
+
+    @hookimpl(wrapper=True)
+    def prepare(self) -> Generator[None, Mounts, Mounts]:
+        try:
+            return (yield)
+        except NotFound:
+            return ()
+
+
+class CommitsAnyway:
+    """Says that a snapshot is committed though it went meanwhile."""
+
+    @hookimpl(wrapper=True)
+    def commit(self, name: str) -> Generator[None, Info, Info]:
+        try:
+            return (yield)
+        except NotFound:
+            return Info(Kind.COMMITTED, name)
+
+
+class ForgetsMaps:
+    """Takes the id maps of a snapshot for labels like any others."""
+
+    @hookimpl(wrapper=True)
+    def update(self, info: Info) -> Generator[None, Info, Info]:
+        try:
+            return (yield)
+        except InvalidArgument:
+            return info
+
+
+class MapsLayers:
+    """Gives an Active with id maps as a target."""
+
+    @hookimpl(wrapper=True)
+    def target(self) -> Generator[None, LayerTarget, LayerTarget]:
+        try:
+            return (yield)
+        except FailedPrecondition:
+            return LayerTarget("/")
+
+
 SABOTAGE: tuple[tuple[type, str], ...] = (
     (WritableView, "view_is_read_only"),
     (WritableView, "every_mount_of_a_view_is_read_only"),
@@ -142,6 +205,11 @@ SABOTAGE: tuple[tuple[type, str], ...] = (
     (LazyCleanup, "cleanup_frees_what_was_removed"),
     (PrivateRoot, "root_permission"),
     (Polluted, "new_snapshot_starts_empty_again"),
+    (TwoWinners, "commits_race_for_a_name"),
+    (PreparesAnyway, "prepare_on_what_goes"),
+    (CommitsAnyway, "commit_of_what_goes"),
+    (ForgetsMaps, "maps_do_not_change"),
+    (MapsLayers, "mapped_actives_are_no_layers"),
 )
 
 

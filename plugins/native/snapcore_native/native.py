@@ -35,6 +35,7 @@ from snapcore.snapshots import (
     hookimpl,
     id_mapping,
     make_root,
+    refuse_mapped,
 )
 from snapcore_native.copy import copy_tree
 from snapcore_native.stamp import read_stamp, write_stamp
@@ -117,7 +118,9 @@ class NativeSnapshotter:
     @hookimpl
     def target(self, key: str) -> LayerTarget:
         """See `SnapshotterSpec.target`: the tree itself, deletions done for real."""
-        return LayerTarget(self._tree(self._records.stack(key, Kind.ACTIVE).record.id))
+        record = self._records.stack(key, Kind.ACTIVE).record
+        refuse_mapped(record.info)
+        return LayerTarget(self._tree(record.id))
 
     @hookimpl
     def commit(
@@ -167,7 +170,7 @@ class NativeSnapshotter:
     def _mounts(
         self, kind: Kind, number: int, parents: tuple[int, ...], mapping: IdMapping | None
     ) -> Mounts:
-        # Nothing is chowned: the kernel maps ids both ways, so that a commit has those of a layer.
+        # Nothing is chowned: the kernel maps ids both ways.
         mapped = mapping.options if mapping else ()
         if kind is Kind.ACTIVE:
             return (Mount("bind", self._tree(number), options=("rbind", "rw", *mapped)),)

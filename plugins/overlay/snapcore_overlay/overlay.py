@@ -138,11 +138,7 @@ class OverlaySnapshotter:
     def commit(
         self, name: str, key: str, labels: Labels, parent: str, checkpoint: Checkpoint
     ) -> Info:
-        """See `SnapshotterSpec.commit`. Reads whether the layer's root was marked opaque.
-
-        Raises:
-            FailedPrecondition: ids are mapped below it, so that its own files have other ids.
-        """
+        """See `SnapshotterSpec.commit`. Reads whether the layer's root was marked opaque."""
         self._layers.commit(name, key, _storable(labels), parent, checkpoint)
         return self.stat(name)
 

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from snapcore import labels as label_keys
 from snapcore.conformance.harness import Harness, checks, expect_equal, expect_error, read, write
-from snapcore.errors import InvalidArgument, NotFound, Unimplemented
+from snapcore.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unimplemented,
+)
 from snapcore.snapshots import Capability, Labels
 
 _MAPPED: Labels = {
@@ -88,8 +95,58 @@ def check_maps_are_honoured_or_refused(harness: Harness) -> None:
             make("key", "", labels=_MAPPED)
 
 
+def check_mapped_actives_are_no_layers(harness: Harness) -> None:
+    """An Active with id maps takes no layer and is not committed, on a parent or on none."""
+    s = harness.snapshotter
+    s.prepare("layer", "")
+    s.commit("base", "layer")
+    for parent in ("", "base"):
+        mounts = s.prepare("key", parent, labels=_MAPPED)
+        with expect_error(FailedPrecondition, "target of a mapped Active"):
+            s.target("key")
+        with expect_error(AlreadyExists, "commit of a mapped Active under a taken name"):
+            s.commit("base", "key")
+        with expect_error(FailedPrecondition, "commit of a mapped Active"):
+            s.commit("new", "key")
+        expect_equal(s.mounts("key"), mounts, "mounts after a refused commit")
+        expect_equal(s.remove("key").labels.items() >= _MAPPED.items(), True, "its maps stayed")
+
+
+def check_maps_do_not_change(harness: Harness) -> None:
+    """An update can neither take the maps of an Active or View away nor give it others."""
+    s = harness.snapshotter
+    s.prepare("layer", "")
+    s.commit("base", "layer")
+    s.prepare("mapped", "base", labels=_MAPPED)
+    s.view("mapped view", "base", labels=_MAPPED)
+    s.prepare("plain", "base")
+    for key, change in (
+        ("mapped", {}),
+        ("mapped view", {}),
+        ("mapped", {**_MAPPED, label_keys.SNAPSHOT_UIDMAP: "0:1:1"}),
+        ("plain", _MAPPED),
+    ):
+        before = s.mounts(key)
+        info = replace(s.stat(key), labels=change)
+        for paths in ((), ("labels",), tuple(f"labels.{label}" for label in _MAPPED)):
+            with expect_error(InvalidArgument, f"update of {key!r} by {paths}"):
+                s.update(info, paths)
+        expect_equal(s.mounts(key), before, f"mounts of {key!r} after refused updates")
+    info = s.stat("mapped")
+    s.update(replace(info, labels={"t.one": "1"}), ("labels.t.one",))
+    changed = s.update(replace(info, labels={**info.labels, "t.two": "2"}), ())
+    expect_equal(changed.labels.get("t.two"), "2", "another label beside the maps")
+    expect_equal(changed.labels.items() >= _MAPPED.items(), True, "the maps beside it")
+
+
 CHECKS = (
     *checks(check_maps_are_honoured_or_refused, mounts=False),
-    *checks(check_malformed_maps, needs=(Capability.REMAP_IDS,), mounts=False),
+    *checks(
+        check_malformed_maps,
+        check_mapped_actives_are_no_layers,
+        check_maps_do_not_change,
+        needs=(Capability.REMAP_IDS,),
+        mounts=False,
+    ),
     *checks(check_mapped_ids, needs=(Capability.REMAP_IDS,), privileged=True),
 )

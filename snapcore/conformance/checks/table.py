@@ -9,6 +9,7 @@ from snapcore.conformance.checks import (
     labels,
     layers,
     lifecycle,
+    races,
     rebase,
     refusals,
     remap,
@@ -26,6 +27,7 @@ ALL_CHECKS: Final[tuple[Check, ...]] = (
     *fidelity.CHECKS,
     *usage.CHECKS,
     *rebase.CHECKS,
+    *races.CHECKS,
     *remap.CHECKS,
 )
 """Every check; names are unique and stable."""
