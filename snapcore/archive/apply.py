@@ -20,6 +20,7 @@ from snapcore.archive.handles import Directory, Seen, lookup
 from snapcore.archive.journal import Journal, Tracking, Untracked, Was
 from snapcore.archive.links import HardLinks
 from snapcore.archive.metadata import AttributeWriter, clamp_time
+from snapcore.archive.privilege import entry_error
 from snapcore.archive.skipped import Skipped
 from snapcore.archive.tree import MergedTree
 from snapcore.archive.types import ApplyPolicy, Destination, Entry, EntryType, Steps
@@ -122,7 +123,7 @@ class Applier:
                 except Blocked as blocked:
                     raise self._refuse(entry, str(blocked)) from blocked
                 except OSError as error:
-                    raise layer_error(error, entry.path) from error
+                    raise entry_error(error, entry) from error
         finally:
             self._tree.close()
         try:

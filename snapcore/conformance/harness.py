@@ -10,13 +10,15 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from snapcore.errors import SnapcoreError
-from snapcore.linux import Cap, effective_capabilities
+from snapcore.linux import Cap, effective_capabilities, has_owners_up_to
 from snapcore.mount import temporary_mount
 from snapcore.snapshots import Capability, Info, Labels, Mounts, Snapshotter
 
 EMPTY: Labels = {}
+_LAST_OWNER: Final = 65_534
 
 
 class CheckFailed(AssertionError):
@@ -85,7 +87,8 @@ class Check:
         function: raises `CheckFailed` or whatever else goes wrong.
         needs: capabilities without which the check is left out.
         mounts: mounts something: needs root, also that of a user namespace.
-        privileged: needs real root: foreign owners, devices.
+        owners: needs files of other owners, up to 65,534.
+        privileged: needs real root: any owner there is, devices.
         long: takes seconds.
     """
 
@@ -93,6 +96,7 @@ class Check:
     function: Callable[[Harness], None]
     needs: frozenset[Capability] = frozenset()
     mounts: bool = True
+    owners: bool = False
     privileged: bool = False
     long: bool = False
 
@@ -101,9 +105,12 @@ class Check:
         lacking = sorted(self.needs - snapshotter.capabilities)
         if lacking:
             return f"{snapshotter.name} does not claim {', '.join(lacking)}"
-        if self.mounts and Cap.SYS_ADMIN not in effective_capabilities():
+        capabilities = effective_capabilities()
+        if self.mounts and Cap.SYS_ADMIN not in capabilities:
             return "needs the privilege to mount"
-        if self.privileged and not _is_real_root():
+        if self.owners and not (Cap.CHOWN in capabilities and has_owners_up_to(_LAST_OWNER)):
+            return "needs root, or a user namespace with ids up to 65534"
+        if self.privileged and not (Cap.CHOWN in capabilities and has_owners_up_to()):
             return "needs root outside of any user namespace"
         return ""
 
@@ -112,6 +119,7 @@ def checks(
     *functions: Callable[[Harness], None],
     needs: Iterable[Capability] = (),
     mounts: bool = True,
+    owners: bool = False,
     privileged: bool = False,
     long: bool = False,
 ) -> tuple[Check, ...]:
@@ -122,6 +130,7 @@ def checks(
             function,
             needs=frozenset(needs),
             mounts=mounts,
+            owners=owners,
             privileged=privileged,
             long=long,
         )
@@ -181,9 +190,3 @@ def read(root: str, path: str) -> bytes:
     """Return the contents of a file below `root`."""
     with open(os.path.join(root, path), "rb") as stream:
         return stream.read()
-
-
-def _is_real_root() -> bool:
-    with open("/proc/self/uid_map", encoding="ascii") as mapping:
-        everything = mapping.read().split() == ["0", "0", str(2**32 - 1)]
-    return everything and os.geteuid() == 0 and Cap.CHOWN in effective_capabilities()

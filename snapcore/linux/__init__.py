@@ -9,6 +9,8 @@ from snapcore.linux.files import openat2 as openat2
 from snapcore.linux.files import renameat2 as renameat2
 from snapcore.linux.files import syncfs as syncfs
 from snapcore.linux.identity import boot_id as boot_id
+from snapcore.linux.identity import has_owner as has_owner
+from snapcore.linux.identity import has_owners_up_to as has_owners_up_to
 from snapcore.linux.identity import mount_namespace as mount_namespace
 from snapcore.linux.mounts import MountAttr as MountAttr
 from snapcore.linux.mounts import MountFlag as MountFlag

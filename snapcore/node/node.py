@@ -14,6 +14,7 @@ import trio
 from snapcore.archive import ApplyPolicy
 from snapcore.config import NodeConfig
 from snapcore.errors import InvalidArgument, NotFound, PermissionDenied
+from snapcore.linux import has_owners_up_to
 from snapcore.metadata import MountRecord
 from snapcore.node.acquire import (
     Acquisition,
@@ -454,7 +455,8 @@ class Node:
     ) -> PullResult:
         config = self.config.unpack
         discard = config.discard == "after-image" if choice.discard is None else choice.discard
-        mapped = config.unprivileged == "map" and os.geteuid() != 0
+        privileged = os.geteuid() == 0 and has_owners_up_to()
+        mapped = config.unprivileged == "map" and not privileged
         options = UnpackOptions(
             snapshot_labels=choice.snapshot_labels,
             source=source.origin,

@@ -53,6 +53,50 @@ def refused(*numbers: int, path: str | bytes | None = None) -> Iterator[None]:
     assert path is None or caught.value.filename == path
 
 
+_ENTER = """
+import os, sys
+from snapcore.linux import Namespace, unshare
+unshare(Namespace.USER)
+os.write(1, b"\\n")
+os.read(0, 1)
+unshare(Namespace.MOUNT)
+os.execv(sys.executable, [sys.executable, "-c", *sys.argv[1:]])
+"""
+ONE_ID = "0 0 1\n"
+MANY_IDS = "0 0 65536\n"
+"""Maps of a user namespace: root alone, and as many ids as newuidmap(1) commonly gives."""
+
+
+def in_user_namespace(ids: str, script: str, *arguments: str) -> str:
+    """Run a script as root of a user and mount namespace of its own; return what it printed.
+
+    Skips the test where there are no user namespaces.
+
+    Args:
+        ids: the map of users and of groups.
+        script: Python source; may import what this process can.
+        arguments: its `sys.argv[1:]`.
+    """
+    child = subprocess.Popen(
+        [sys.executable, "-c", _ENTER, script, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=_environment(),
+    )
+    with child:
+        assert child.stdout is not None
+        if not child.stdout.readline():
+            pytest.skip(f"no user namespaces here: {child.communicate()[1]}")
+        for name in ("uid_map", "gid_map"):
+            with open(f"/proc/{child.pid}/{name}", "w", encoding="ascii") as file:
+                file.write(ids)
+        out, err = child.communicate("\n", timeout=300)
+    assert child.returncode == 0, err
+    return out
+
+
 def in_child(
     script: str, *arguments: str, inside: tuple[str, ...] = (), check: bool = True
 ) -> subprocess.CompletedProcess[str]:
@@ -71,6 +115,11 @@ def in_child(
         capture_output=True,
         text=True,
         timeout=60,
+        env=_environment(),
     )
     assert not check or done.returncode == 0, done.stderr
     return done
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -1,4 +1,4 @@
-"""The overlay probe: what is tried, what is refused and why, and user namespaces."""
+"""The overlay probe: what is tried, what is refused and why."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from support.kernel import OLD_KERNELS, pretend
 
 from snapcore.errors import FailedPrecondition, InvalidArgument
 from snapcore.mount import Mount, temporary_mount
-from snapcore.oci.whiteout import WhiteoutStyle
 from snapcore.snapshots import Capability, find_overlay_form
 from snapcore_overlay import OverlaySnapshotter, probe
 
@@ -138,56 +137,3 @@ print(found.usable, found.reason)
     run = subprocess.run(command, check=True, capture_output=True, text=True)
     assert run.stdout.startswith("False overlay does not work here:"), run.stdout
     assert "mounting needs root or a user namespace" in run.stdout
-
-
-_IN_NAMESPACE = """
-import os, sys
-from snapcore.conformance import ALL_CHECKS, Harness
-from snapcore.mount import temporary_mount
-from snapcore.snapshots import open_snapshotter
-
-root, work, *names = sys.argv[1:]
-with open_snapshotter("overlay", root) as snapshotter:
-    print(sorted(snapshotter.capabilities))
-    snapshotter.prepare("key", "")
-    print(snapshotter.target("key").whiteouts)
-    snapshotter.remove("key")
-for check in ALL_CHECKS:
-    if check.name in names:
-        place = os.path.join(work, check.name)
-        os.mkdir(place)
-        state = os.path.join(place, "root")
-        opened = []
-        def one():
-            opened.append(open_snapshotter("overlay", state))
-            return opened[-1]
-        check.function(Harness(one(), place, one))
-        for each in opened:
-            each.close()
-        print("passed", check.name)
-"""
-_CHECKS_IN_NAMESPACE = (
-    "stories",
-    "view_is_read_only",
-    "directory_removed_and_made_again",
-    "deleted_files_stay_deleted",
-    "rebased_layer_shows_its_parent",
-    "opaque_root_hides_what_is_below",
-    "128_layers",
-)
-
-
-def test_it_works_in_a_user_namespace(tmp_path: Path) -> None:
-    command = ["unshare", "--user", "--map-root-user", "--mount", sys.executable]
-    arguments = ["-c", _IN_NAMESPACE, str(tmp_path / "root"), str(tmp_path)]
-    run = subprocess.run(
-        [*command, *arguments, *_CHECKS_IN_NAMESPACE], check=False, capture_output=True, text=True
-    )
-    if "unshare failed" in run.stderr:
-        pytest.skip(f"no user namespaces here: {run.stderr.strip()}")
-    assert run.returncode == 0, run.stderr
-    lines = run.stdout.splitlines()
-    assert "userxattr" in lines[0]
-    assert lines[1] == WhiteoutStyle.OVERLAY_USER
-    passed = {line.removeprefix("passed ") for line in lines[2:]}
-    assert passed == set(_CHECKS_IN_NAMESPACE)

@@ -294,5 +294,6 @@ CHECKS = (
         check_contents_of_files,
     ),
     *checks(check_hard_links, needs=(Capability.HARDLINKS,)),
-    *checks(check_capabilities_and_setuid, check_large_ids, check_devices, privileged=True),
+    *checks(check_capabilities_and_setuid, owners=True),
+    *checks(check_large_ids, check_devices, privileged=True),
 )

@@ -257,7 +257,7 @@ CHECKS = (
         check_root_comes_from_the_parent,
         check_chown,
         check_directory_owner_on_commit,
-        privileged=True,
+        owners=True,
     ),
     *checks(check_rename_directory, needs=(Capability.RENAME_DIR,)),
 )
