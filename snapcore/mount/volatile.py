@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
+from snapcore.errors import from_os_error
 from snapcore.mount.value import Mount
 
 _VOLATILE: Final = "volatile"
@@ -34,16 +35,22 @@ def take_mark_away(mounts: Sequence[Mount]) -> None:
     """Have overlays that were volatile, and are unmounted, be mounted again.
 
     Raises:
-        OSError: a mark cannot be removed.
+        SnapcoreError: a mark cannot be removed.
     """
     for item in mounts:
         work = item.option("workdir")
-        if work is None or _VOLATILE not in item.options:
-            continue
-        with suppress(FileNotFoundError):
-            os.unlink(os.path.join(work, _MARK[0]))
-            for name in _MARK[1:]:
-                os.rmdir(os.path.join(work, name))
+        if work is not None and _VOLATILE in item.options:
+            try:
+                _remove_mark(work)
+            except OSError as error:
+                raise from_os_error(error, f"mark of a volatile overlay in {work!r}") from error
+
+
+def _remove_mark(work: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(os.path.join(work, _MARK[0]))
+        for name in _MARK[1:]:
+            os.rmdir(os.path.join(work, name))
 
 
 def _writes_out(item: Mount) -> bool:

@@ -55,6 +55,16 @@ def test_an_error_in_the_block_takes_the_mark_away_too(overlay: Mount, tmp_path:
     assert not os.path.exists(tmp_path / "work/work/incompat")
 
 
+def test_a_mark_that_cannot_be_taken_away_is_an_error_of_ours(
+    overlay: Mount, tmp_path: Path
+) -> None:
+    with (
+        pytest.raises(FailedPrecondition, match="mark of a volatile overlay"),
+        temporary_mount([overlay], str(tmp_path), volatile=True),
+    ):
+        (tmp_path / "work/work/incompat/volatile/somebody else's").touch()
+
+
 def test_what_writes_nothing_is_left_as_it_is(overlay: Mount, tmp_path: Path) -> None:
     lowers = f"lowerdir={tmp_path / 'lower'}:{tmp_path / 'upper'}"
     bind = Mount("bind", str(tmp_path / "lower"), options=("rbind", "rw"))
