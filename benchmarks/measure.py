@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.filesystem import fresh_ext4, needed_gib, written_bytes
 from benchmarks.image import Image
-from benchmarks.programs import Failed, run, stop
+from benchmarks.programs import Failed, run, stop, undisturbed
 from benchmarks.sides import Session, Side
 from benchmarks.tree import Tree, tree
 from benchmarks.watch import peak_memory
@@ -93,7 +93,8 @@ def _timed(session: Session) -> _Timed:
             seconds = time.monotonic() - start
             process.returncode = os.waitstatus_to_exitcode(status)
         except BaseException:
-            stop(process, signal.SIGTERM)
+            with undisturbed():
+                stop(process, signal.SIGTERM)
             raise
     session.watch.roots &= daemons
     if process.returncode != 0:

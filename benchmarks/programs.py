@@ -7,14 +7,15 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
 INSTALL: Final = "`python3 scripts/setup.py --bench` as root installs it"
 _PATH: Final = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
 _STOP_SECONDS: Final = 20
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class Failed(SystemExit):
@@ -78,12 +79,28 @@ def stop(process: subprocess.Popen[bytes], first: signal.Signals) -> None:
 
 def end_on_signals() -> None:
     """Let Ctrl-C and SIGTERM end us once, so that a second one does not disturb clearing away."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _ENDING:
         signal.signal(number, _end)
 
 
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put Ctrl-C and SIGTERM off until the end of a `with` block, which clears away."""
+    late: list[int] = []
+    before = {
+        number: signal.signal(number, lambda given, _: late.append(given)) for number in _ENDING
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if late:
+            signal.raise_signal(late[0])
+
+
 def _end(number: int, _frame: object) -> NoReturn:
-    for each in (signal.SIGINT, signal.SIGTERM):
+    for each in _ENDING:
         signal.signal(each, signal.SIG_IGN)
     say("clearing away")
     sys.exit(128 + number)

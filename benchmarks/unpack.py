@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.build import RECIPES, cache_directory, recipe_image
-from benchmarks.filesystem import GIB, needed_gib
+from benchmarks.filesystem import GIB, leave_mounts, needed_gib
 from benchmarks.image import Image, open_image
 from benchmarks.measure import Run, measure
 from benchmarks.programs import Failed, end_on_signals, say
@@ -154,4 +154,6 @@ def _sides(names: str) -> tuple[Side, ...]:
 
 
 if __name__ == "__main__":
+    if os.geteuid() == 0:
+        leave_mounts()
     sys.exit(main())

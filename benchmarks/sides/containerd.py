@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.image import Image
-from benchmarks.programs import Failed, find, run, stop
+from benchmarks.programs import Failed, find, run, stop, undisturbed
 from benchmarks.sides.side import IMAGE, REFERENCE, Session, Side
 from benchmarks.watch import Watch
 
@@ -63,7 +63,8 @@ def _session(snapshotter: str, place: Path, image: Image) -> Iterator[Session]:
         _import_into(session, image.layout)
         yield session
     finally:
-        stop(daemon, signal.SIGTERM)
+        with undisturbed():
+            stop(daemon, signal.SIGTERM)
 
 
 def _wait_until_it_answers(

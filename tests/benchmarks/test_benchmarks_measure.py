@@ -68,14 +68,15 @@ def eventually(holds: Callable[[], bool]) -> bool:
     return True
 
 
+def is_unmounted(work: Path) -> bool:
+    """Tell whether no filesystem below `work` is mounted, in whatever namespace."""
+    devices = run("losetup", "--list", "--noheadings", "--output", "BACK-FILE")
+    return str(work) not in devices and not mounts_below(str(work))
+
+
 def is_clear(work: Path) -> bool:
     """Tell whether no mount, no file and no loop device of a filesystem below `work` is left."""
-    # The kernel lets go of a loop device once nobody looks at it any more.
-    devices = run("losetup", "--list", "--noheadings", "--output", "BACK-FILE")
-    return str(work) not in devices and not [
-        *mounts_below(str(work)),
-        *work.glob("*.ext4"),
-    ]
+    return is_unmounted(work) and not list(work.glob("*.ext4"))
 
 
 @pytest.fixture
@@ -136,6 +137,21 @@ def test_an_interrupt_ends_the_side_and_clears_away(tmp_path: Path, census: None
 
 
 @pytest.mark.needs_root
+def test_an_interrupt_while_clearing_away_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*command: str) -> str:
+        if command[0] == "umount":
+            os.kill(os.getpid(), signal.SIGINT)
+        return run(*command)
+
+    monkeypatch.setattr("benchmarks.filesystem.run", interrupted)
+    with pytest.raises(KeyboardInterrupt), fresh_ext4(tmp_path, 1):
+        pass
+    assert eventually(lambda: is_clear(tmp_path))
+
+
+@pytest.mark.needs_root
 def test_each_filesystem_is_new(tmp_path: Path) -> None:
     for _ in range(2):
         with fresh_ext4(tmp_path, 1) as place:
@@ -172,24 +188,34 @@ def test_sides_take_turns_and_everything_is_kept(
     assert eventually(lambda: is_clear(work))
 
 
-@pytest.mark.long
-@pytest.mark.needs_root
-def test_ctrl_c_in_the_midst_of_a_series_leaves_nothing(layout: Path, tmp_path: Path) -> None:
-    work, results = tmp_path / "work", tmp_path / "results"
+def ended_by(number: signal.Signals, layout: Path, top: Path) -> int:
+    """Send a signal, twice if the first is heard, to a series; return its exit status."""
     command = (sys.executable, "-m", "benchmarks.unpack", "--layout", str(layout))
-    options = ("--only", "tar", "--rounds", "1000", "--work", str(work), "--results", str(results))
+    places = ("--work", str(top / "work"), "--results", str(top / "results"))
+    options = ("--only", "tar", "--rounds", "1000", *places)
     with subprocess.Popen(
         (*command, *options), stderr=subprocess.PIPE, text=True, cwd=REPOSITORY
     ) as series:
         assert series.stderr is not None
         for line in series.stderr:
-            if line.startswith("round 2"):
-                series.send_signal(signal.SIGINT)
-            if line.startswith("clearing"):
-                series.send_signal(signal.SIGINT)
-    assert series.returncode == 128 + signal.SIGINT
-    assert eventually(lambda: is_clear(work))
-    assert len(list(results.iterdir())) == 2
+            if line.startswith(("round 2", "clearing")):
+                series.send_signal(number)
+    return series.returncode
+
+
+@pytest.mark.long
+@pytest.mark.needs_root
+def test_ctrl_c_in_the_midst_of_a_series_leaves_nothing(layout: Path, tmp_path: Path) -> None:
+    assert ended_by(signal.SIGINT, layout, tmp_path) == 128 + signal.SIGINT
+    assert eventually(lambda: is_clear(tmp_path / "work"))
+    assert len(list((tmp_path / "results").iterdir())) == 2
+
+
+@pytest.mark.long
+@pytest.mark.needs_root
+def test_even_killed_a_series_leaves_no_mount(layout: Path, tmp_path: Path) -> None:
+    assert ended_by(signal.SIGKILL, layout, tmp_path) == -signal.SIGKILL
+    assert eventually(lambda: is_unmounted(tmp_path / "work"))
 
 
 def test_a_missing_program_is_said_with_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
