@@ -22,7 +22,6 @@ from snapcore.oci import Digest
 
 _LONGEST_MAGIC: Final = 4
 _COALESCE: Final = 128 * 1024
-_RATIO_FREE: Final = 64 << 20
 
 
 class Compression(StrEnum):
@@ -108,7 +107,7 @@ class ByteStream:
             raise RefusedInput(
                 f"the layer is larger than the {self._limits.size} bytes that are allowed"
             )
-        if self.size > _RATIO_FREE and self.size > self._limits.ratio * self._blob.size:
+        if self.size > self._limits.ratio_free and self.size > self._limits.ratio * self._blob.size:
             raise RefusedInput(
                 f"the layer's first {self._blob.size} compressed bytes became {self.size}:"
                 f" more than {self._limits.ratio} to 1 are not allowed"

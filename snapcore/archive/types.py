@@ -67,8 +67,10 @@ class Limits:
     Attributes:
         size: most uncompressed bytes.
         entries: most tar entries.
-        ratio: most uncompressed bytes for each compressed one, once past 64 MiB. Source code
+        ratio: most uncompressed bytes for each compressed one, once past `ratio_free`. Source code
             and text come to 20, gzip can reach 1032 and zstd much more, with zeros alone.
+        ratio_free: uncompressed bytes that are allowed at any ratio: a file of zeros is no attack
+            while it is small beside a disk.
         depth: most components of a path.
         pax: most bytes of one PAX or long-name record block.
         window: most bytes of zstd window memory.
@@ -78,6 +80,7 @@ class Limits:
     size: int = 1 << 40
     entries: int = 10_000_000
     ratio: int = 200
+    ratio_free: int = 1 << 30
     depth: int = 2048
     pax: int = 1 << 20
     window: int = 128 << 20
