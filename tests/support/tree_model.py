@@ -15,7 +15,7 @@ from snapcore.archive import Entry, EntryType
 from snapcore.oci.whiteout import AUFS_LEFTOVERS
 from support.layers import Layer, Path
 
-_KINDS: Final = {
+KINDS: Final = {
     stat.S_IFREG: EntryType.FILE,
     stat.S_IFDIR: EntryType.DIRECTORY,
     stat.S_IFLNK: EntryType.SYMLINK,
@@ -190,7 +190,7 @@ def observe(root: str) -> dict[Path, tuple[object, ...]]:
 def _observed(
     place: bytes, status: os.stat_result, path: Path, first: dict[tuple[int, int], Path]
 ) -> tuple[object, ...]:
-    kind = _KINDS[stat.S_IFMT(status.st_mode)]
+    kind = KINDS[stat.S_IFMT(status.st_mode)]
     content = b""
     if kind is EntryType.FILE:
         with open(place, "rb") as opened:
