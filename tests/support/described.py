@@ -79,10 +79,10 @@ def _leaf(node: Leaf[bytes], first: Path, sized: bool) -> tuple[object, ...]:
     )
 
 
-def marks(root: LayerDirectory[bytes]) -> tuple[Sequence[Path], Sequence[Path], Sequence[Path]]:
+def marks(root: LayerDirectory[object]) -> tuple[Sequence[Path], Sequence[Path], Sequence[Path]]:
     """Return the paths of a layer's own tree: all, whiteouts, opaque directories; sorted."""
     all_, whiteouts, opaques = [], [], []
-    pending: list[tuple[Path, LayerDirectory[bytes]]] = [((), root)]
+    pending: list[tuple[Path, LayerDirectory[object]]] = [((), root)]
     while pending:
         path, directory = pending.pop()
         all_.append(path)
