@@ -83,6 +83,7 @@ class Descriptor:
         annotations: free text of the document's author; never trusted as labels.
         platform: in an index, what the manifest was built for.
         urls: where else the blob may be had (foreign layers); never followed by default.
+        artifact_type: of a manifest that is no image, what it is; "" otherwise.
     """
 
     media_type: str
@@ -91,6 +92,7 @@ class Descriptor:
     annotations: Mapping[str, str] = field(default_factory=dict)
     platform: Platform | None = None
     urls: tuple[str, ...] = ()
+    artifact_type: str = ""
 
     def __post_init__(self) -> None:
         check_media_type(self.media_type)

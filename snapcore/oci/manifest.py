@@ -34,6 +34,7 @@ _MEMBERS: Final = frozenset(
     [
         "schemaversion",
         "mediatype",
+        "artifacttype",
         "config",
         "layers",
         "manifests",
@@ -67,6 +68,7 @@ class _Descriptor(msgspec.Struct, frozen=True, rename="camel"):
     annotations: dict[str, str] | None = None
     platform: _Platform | None = None
     urls: list[str] | None = None
+    artifact_type: str = ""
 
 
 class _Document(msgspec.Struct, frozen=True, rename="camel"):
@@ -286,4 +288,5 @@ def _descriptor(item: _Descriptor) -> Descriptor:
         item.annotations or {},
         platform,
         tuple(item.urls or ()),
+        item.artifact_type,
     )

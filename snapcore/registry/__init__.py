@@ -37,6 +37,7 @@ from snapcore.registry.proxies import Proxies as Proxies
 from snapcore.registry.push import PushListener as PushListener
 from snapcore.registry.ranges import BlobRanges as BlobRanges
 from snapcore.registry.ranges import RangePatience as RangePatience
+from snapcore.registry.referrers import Artifact as Artifact
 from snapcore.registry.retry import RetryPolicy as RetryPolicy
 from snapcore.registry.source import Source as Source
 from snapcore.registry.transport import Request as Request

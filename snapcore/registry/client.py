@@ -12,7 +12,7 @@ import trio
 
 from snapcore.content import ContentInfo, ContentStore
 from snapcore.errors import InvalidArgument, RefusedInput
-from snapcore.oci import Descriptor, Reference
+from snapcore.oci import Descriptor, Digest, Reference
 from snapcore.oci.manifest import MAX_DOCUMENT_BYTES
 from snapcore.registry.auth import Authorizer
 from snapcore.registry.credentials import CredentialSource, anonymous
@@ -24,6 +24,7 @@ from snapcore.registry.mirrors import Mirrors
 from snapcore.registry.outgoing import Outgoing
 from snapcore.registry.push import Pusher, PushListener
 from snapcore.registry.ranges import BlobRanges, HostRanges, RangePatience
+from snapcore.registry.referrers import Artifact, Publisher, list_referrers
 from snapcore.registry.resolve import find
 from snapcore.registry.retry import RetryPolicy
 from snapcore.registry.source import Source
@@ -161,11 +162,49 @@ class RegistryClient:
             raise InvalidArgument(
                 f"{str(destination)!r} cannot name an image whose digest is {image.root.digest}"
             )
-        source = await run_blocking(partial(self.source, destination, Capability.PUSH))
-        target = Target(source, self._transport)
-        limiter = self._limiter(source.host)
+        target = await self._target(destination)
+        limiter = self._limiter(target.source.host)
         pusher = Pusher(self._store, target, self._policy, limiter, listener, chunk)
         await pusher.push(image, destination.tag)
+
+    async def referrers(
+        self, reference: Reference, subject: Digest, artifact_type: str = ""
+    ) -> tuple[Descriptor, ...]:
+        """Return the manifests that refer to another one of a reference's repository.
+
+        Args:
+            reference: names the repository.
+            subject: digest of the manifest or index that they refer to.
+            artifact_type: leave all others out; "" for every type.
+
+        Raises:
+            FailedPrecondition: no host is trusted to say so; it takes what resolving takes.
+            RefusedInput: the answer is malformed, or more than 1000 refer to it.
+            PermissionDenied, Unavailable: the answer, or none.
+        """
+
+        async def ask(host: HostConfig, last: bool) -> tuple[Descriptor, ...]:
+            work = partial(list_referrers, self._source(host, reference), subject, artifact_type)
+            policy = self._policy if last else replace(self._policy, attempts=1)
+            return await policy.run(partial(run_blocking, work, self._limiter(host)))
+
+        mirrors = await self._mirrors(reference.host)
+        needed = (Capability.PULL, Capability.RESOLVE)
+        return await mirrors.first(needed, f"referrers of {str(subject)!r}", ask)
+
+    async def attach(self, artifact: Artifact, destination: Reference) -> Descriptor:
+        """Publish something about an image; see `Publisher.publish`.
+
+        Args:
+            artifact: what, and about which manifest or index.
+            destination: names the repository; tag and digest do not count.
+
+        Raises:
+            FailedPrecondition: no host of the registry is trusted with pushes.
+        """
+        target = await self._target(destination)
+        publisher = Publisher(target, self._policy, self._limiter(target.source.host))
+        return await publisher.publish(artifact)
 
     def close(self) -> None:
         """Close idle connections."""
@@ -181,6 +220,10 @@ class RegistryClient:
         """
         mirrors = Mirrors(reference.host, self._hosts(reference.host))
         return self._source(mirrors.capable(*needed)[0], reference)
+
+    async def _target(self, destination: Reference) -> Target:
+        source = await run_blocking(partial(self.source, destination, Capability.PUSH))
+        return Target(source, self._transport)
 
     async def _document(self, descriptor: Descriptor, reference: Reference) -> bytes:
         if descriptor.size > MAX_DOCUMENT_BYTES:

@@ -136,23 +136,14 @@ class Pusher:
             self.listener.done(blob, "exists")
             return
         read = partial(self.store.read_blob, blob, MAX_DOCUMENT_BYTES)
-        await self._request(partial(self._put, blob, name, await run_blocking(read)))
+        await self._request(
+            partial(put_document, self.target, blob, name, await run_blocking(read))
+        )
         served = await self._request(look)
         if served is None:
             raise NotFound(f"registry took manifest {name!r} of {str(self.target)!r} and lost it")
         check_digest(served, blob.digest, f"manifest {name!r} of {str(self.target)!r}")
         self.listener.done(blob, "uploaded")
-
-    def _put(self, blob: Descriptor, name: str, data: bytes) -> None:
-        what = f"manifest {name!r} of {str(self.target)!r}"
-        url = self.target.source.manifest_url(name)
-        headers = {"Content-Type": blob.media_type}
-        with self.target.send("PUT", url, headers, data) as response:
-            if response.status not in (200, 201, 202):
-                raise refusal(response, what)
-            said = content_digest(response)
-        if said is not None and said.algorithm == blob.digest.algorithm:
-            check_digest(said, blob.digest, what)
 
     def _served(self, name: str, algorithm: str) -> Digest | None:
         """Return the digest of what the registry has under a name, None for nothing."""
@@ -183,3 +174,32 @@ async def _abandon(upload: Upload) -> None:
     """Leave nothing of an upload behind at the registry, if that takes no time."""
     with trio.move_on_after(ABANDON_SECONDS, shield=True), suppress(SnapcoreError):
         await run_blocking(upload.abandon)
+
+
+def put_document(target: Target, blob: Descriptor, name: str, data: bytes) -> bool:
+    """Push a manifest or index. Blocks.
+
+    Args:
+        target: the repository.
+        blob: what it is.
+        name: the tag or digest that it gets there.
+        data: its bytes.
+
+    Returns:
+        Whether the registry keeps track of its subject (distribution-spec, "Pushing Manifests
+        with Subject").
+
+    Raises:
+        DigestMismatch: the registry says that it has something else.
+        PermissionDenied, Unavailable: its answer.
+    """
+    what = f"manifest {name!r} of {str(target)!r}"
+    headers = {"Content-Type": blob.media_type}
+    with target.send("PUT", target.source.manifest_url(name), headers, data) as response:
+        if response.status not in (200, 201, 202):
+            raise refusal(response, what)
+        said = content_digest(response)
+        tracked = bool(response.headers.get("OCI-Subject", "").strip())
+    if said is not None and said.algorithm == blob.digest.algorithm:
+        check_digest(said, blob.digest, what)
+    return tracked

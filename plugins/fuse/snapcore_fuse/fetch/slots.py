@@ -9,6 +9,7 @@ import trio
 
 from snapcore_fuse.fetch.types import Priority
 
+_MIN_POLL: Final = 0.05
 _T = TypeVar("_T")
 
 
@@ -42,12 +43,13 @@ class Slots:
     only after a while without blocked reads, and stops when one comes.
 
     Args:
-        total: requests at the same time.
+        total: requests at the same time; at most what the registry client lets through, or a
+            blocked read waits there behind others.
         background: of them, at most so many for background work.
         quiet: seconds without a blocked read until background work goes on.
     """
 
-    def __init__(self, total: int = 6, background: int = 2, quiet: float = 1.0) -> None:
+    def __init__(self, total: int = 4, background: int = 2, quiet: float = 1.0) -> None:
         self._total: Final = total
         self._background: Final = background
         self._quiet: Final = quiet
@@ -63,7 +65,7 @@ class Slots:
         try:
             while not ticket.granted:
                 # Background work is also waiting for time to pass.
-                with trio.move_on_after(self._quiet):
+                with trio.move_on_after(max(self._quiet, _MIN_POLL)):
                     await ticket.wait()
                 self._grant()
         except BaseException:
