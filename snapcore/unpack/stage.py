@@ -34,6 +34,8 @@ _log = logging.getLogger(__name__)
 _TRIES: Final = 3
 _LOCK_POLL_SECONDS: Final = 0.02
 _CLEANUP_SECONDS: Final = 10
+_FULL_TRIES: Final = 20
+_FULL_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,25 +224,30 @@ class Stage:
 
     async def _remove(self, key: str) -> None:
         with trio.move_on_after(_CLEANUP_SECONDS, shield=True):
-            try:
-                await trio.to_thread.run_sync(
-                    partial(
-                        remove_unfinished,
-                        self.snapshotter,
-                        key,
-                        trio.from_thread.check_cancelled,
-                    ),
-                    abandon_on_cancel=True,
-                )
-            except NotFound:
-                pass
-            except SnapcoreError as error:
-                _log.warning("cannot remove unfinished snapshot %r: %s", key, error)
+            await self._forget(key)
         with trio.move_on_after(_CLEANUP_SECONDS, shield=True):
             # At once, not some day: its files may be what fills the disk.
             await trio.to_thread.run_sync(
                 reclaim, self.snapshotter, trio.from_thread.check_cancelled
             )
+
+    async def _forget(self, key: str) -> None:
+        """Remove a key; on a full disk wait a moment for what other layers give back."""
+        remove = partial(remove_unfinished, self.snapshotter, key, trio.from_thread.check_cancelled)
+        for _ in range(_FULL_TRIES):
+            try:
+                await trio.to_thread.run_sync(remove, abandon_on_cancel=True)
+            except NotFound:
+                return
+            except ResourceExhausted as error:
+                failure: SnapcoreError = error
+                await trio.sleep(_FULL_SECONDS)
+            except SnapcoreError as error:
+                failure = error
+                break
+            else:
+                return
+        _log.warning("cannot remove unfinished snapshot %r: %s", key, failure)
 
 
 def snapshot_labels(layer: LayerPlan, image: Mapping[str, str]) -> dict[str, str]:
