@@ -1,4 +1,4 @@
-"""Typed Linux calls: the only ctypes in the project, one function a call, errno as OSError."""
+"""Typed Linux calls: the only ctypes of the core, one function a call, errno as OSError."""
 
 from snapcore.linux.files import RenameFlag as RenameFlag
 from snapcore.linux.files import Resolve as Resolve

@@ -308,7 +308,7 @@ def test_each_damaged_byte_of_a_kept_index_is_noticed() -> None:
 def test_a_kept_index_of_another_layer_is_refused() -> None:
     layer, index = small()
     other = LayerSource(Digest.of(b"other"), len(layer.blob), GZIP, layer.diff_id)
-    with pytest.raises(RefusedInput, match="an index of layer"):
+    with pytest.raises(RefusedInput, match="an index of estargz layer"):
         EstargzIndex.from_bytes(index.to_bytes(), other, LIMITS)
 
 

@@ -176,8 +176,9 @@ class _Unpacker:
 
     def entries(self) -> Iterator[IndexedEntry]:
         packed, count = self._packed, self._packed.count
-        names, links = self._texts(packed.names), self._texts(packed.links)
-        devices = self._devices(packed.devices)
+        names = self._texts(packed.names, count, "names")
+        links = self._texts(packed.links, self._number_of(_LINKS), "targets")
+        devices = self._devices(packed.devices, self._number_of(_DEVICES))
         attributes = self._attributes(packed.attributes)
         columns = zip(
             from_bytes("H", packed.shared, count, "names"),
@@ -226,22 +227,30 @@ class _Unpacker:
         values = from_bytes("I", data, len(data) // 12 * 3, "attributes")
         return list(zip(values[::3], values[1::3], values[2::3], strict=True))
 
-    def _devices(self, data: bytes) -> Iterator[tuple[int, int]]:
-        values = from_bytes("I", data, len(data) // 8 * 2, "devices")
-        yield from zip(values[::2], values[1::2], strict=True)
-        raise self._refuse("it has no device number")
+    def _number_of(self, kinds: tuple[EntryType, ...]) -> int:
+        return sum(self._packed.kinds.count(_CODES[kind]) for kind in kinds)
 
-    def _texts(self, data: bytes) -> Iterator[bytes]:
-        at = 0
-        while (end := data.find(_END, at)) >= 0:
-            yield data[at:end]
-            at = end + 1
-        raise self._refuse("it has no name or no target")
+    def _devices(self, data: bytes, count: int) -> Iterator[tuple[int, int]]:
+        values = from_bytes("I", data, 2 * count, "devices")
+        return zip(values[::2], values[1::2], strict=True)
+
+    def _texts(self, data: bytes, count: int, what: str) -> Iterator[bytes]:
+        if data.count(_END) != count or data[-1:] not in (b"", _END):
+            raise RefusedInput(f"malformed layer index: not {count} {what}")
+        return _split(data)
 
     def _refuse(self, why: str) -> RefusedInput:
         return RefusedInput(
             f"layer index entry {self._name[:_SHOWN]!r} (number {self._number}): {why}"
         )
+
+
+def _split(data: bytes) -> Iterator[bytes]:
+    at = 0
+    while at < len(data):
+        end = data.index(_END, at)
+        yield data[at:end]
+        at = end + 1
 
 
 def _joined(texts: list[bytes]) -> bytes:

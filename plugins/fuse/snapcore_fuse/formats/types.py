@@ -13,10 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from snapcore.archive import Entry
 from snapcore.oci import Digest
+
+
+class LayerFormat(StrEnum):
+    """How a layer is read piece by piece."""
+
+    ESTARGZ = "estargz"
+    GZIP_SPANS = "gzip-spans"
+    TAR = "tar"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +111,13 @@ class IndexedEntry:
 class LayerIndex(Protocol):
     """All that is known of a layer without its blob.
 
-    Attributes are read-only. `to_bytes` and the format's `from_bytes` keep it on disk, so that
-    a restart needs no network.
+    Attributes are read-only. `to_bytes` and `load_index` keep it on disk, so that a restart needs
+    no network.
     """
 
     @property
-    def format(self) -> str:
-        """Short name: `estargz`, `gzip-spans`, `tar`."""
+    def format(self) -> LayerFormat:
+        """What it is an index of."""
 
     @property
     def reader(self) -> LayerReader:
@@ -126,7 +135,7 @@ class LayerIndex(Protocol):
         """
 
     def to_bytes(self) -> bytes:
-        """Return what `from_bytes` of the same format reads back."""
+        """Return what `load_index` reads back for the same layer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from itertools import pairwise
 from operator import lt
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
@@ -24,7 +24,7 @@ from snapcore_fuse.formats.estargz.members import (
     Members,
 )
 from snapcore_fuse.formats.estargz.toc import read_table
-from snapcore_fuse.formats.types import BlobRange, IndexedEntry, LayerSource
+from snapcore_fuse.formats.types import BlobRange, IndexedEntry, LayerFormat, LayerSource
 
 TAIL: Final = 128 * 1024
 """Bytes of the first read: the tables of most layers, at the price of half a round trip."""
@@ -34,7 +34,7 @@ _UNPADDED: Final = 1
 class _Document(msgspec.Struct, frozen=True, array_like=True):
     """What is kept; numbers are little-endian columns of 64 bits, those of chunks of 32."""
 
-    format: Literal["estargz"]
+    format: LayerFormat
     layer: str
     prefetch: int
     members: int
@@ -51,8 +51,6 @@ class _Document(msgspec.Struct, frozen=True, array_like=True):
 class EstargzIndex:
     """All that a table of contents says; see `LayerIndex`."""
 
-    format: Final = "estargz"
-
     def __init__(
         self,
         source: LayerSource,
@@ -68,6 +66,11 @@ class EstargzIndex:
         self._limits = limits
         self._reader = EstargzReader(members)
         self._prefetch = prefetch
+
+    @property
+    def format(self) -> LayerFormat:
+        """It is eStargz."""
+        return LayerFormat.ESTARGZ
 
     @property
     def reader(self) -> EstargzReader:
@@ -121,8 +124,10 @@ class EstargzIndex:
             RefusedInput: they are no index of this layer, or malformed.
         """
         kept = unseal(data, _Document)
-        if kept.layer != str(source.digest):
-            raise RefusedInput(f"an index of layer {kept.layer!r} for {str(source.digest)!r}")
+        if (kept.format, kept.layer) != (LayerFormat.ESTARGZ, str(source.digest)):
+            raise RefusedInput(
+                f"an index of {kept.format} layer {kept.layer!r} for {str(source.digest)!r}"
+            )
         if not 0 <= kept.prefetch <= source.size:
             raise RefusedInput(f"malformed layer index: prefetch of {kept.prefetch} bytes")
         return cls(source, _members(kept, source.size), kept.entries, kept.prefetch, limits)
