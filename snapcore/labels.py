@@ -43,6 +43,18 @@ GC_REF_CONTENT: Final = "containerd.io/gc.ref.content"
 GC_REF_SNAPSHOT: Final = "containerd.io/gc.ref.snapshot."
 """Prefix; the snapshotter's name follows. Value: the snapshot that must be kept."""
 
+GC_REF_IMAGE: Final = "containerd.io/gc.ref.image"
+GC_BREF_CONTENT: Final = "containerd.io/gc.bref.content"
+"""On the child: the blob of this digest keeps me, as if it had a `gc.ref` label."""
+GC_BREF_IMAGE: Final = "containerd.io/gc.bref.image"
+GC_BREF_SNAPSHOT: Final = "containerd.io/gc.bref.snapshot."
+GC_FLAT: Final = "containerd.io/gc.flat"
+"""On a lease: keep what it names, but not what their labels name."""
+GC_EXPIRE: Final = "containerd.io/gc.expire"
+"""On a lease or an image: the time (RFC 3339) from which on it keeps nothing."""
+OWNER: Final = "snapcore.io/owner"
+"""On snapshots made through the service: only its client removes them; never shown."""
+
 # What a layer's annotations may hand down to prepare and commit: sizes and hints that cannot
 # change who owns, keeps or sees anything.
 INHERITABLE: Final = frozenset({SNAPSHOT_MAX_SIZE})

@@ -33,6 +33,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "metadata": _LEAVES | {"content"},
     "registry": _LEAVES | {"content", "archive"},
     "unpack": _LEAVES | {"content", "snapshots", "archive", "mount"},
+    "gc": _LEAVES | {"content", "metadata", "snapshots"},
     "conformance": _LEAVES | {"snapshots", "mount", "archive"},
 }
 # These join the rooms; they may import any room, but nothing above themselves.

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 
 from snapcore.content import LabelStore
 from snapcore.errors import from_os_error
+from snapcore.locks import owner_alive
+from snapcore.metadata.clock import Clock, system_clock
+from snapcore.metadata.condemned import CondemnedStore
 from snapcore.metadata.content_labels import ContentLabels
 from snapcore.metadata.images import ImageStore
+from snapcore.metadata.leases import LeaseStore
 from snapcore.metadata.mounts import MountStore, Place
 from snapcore.metadata.schema import MIGRATIONS
 from snapcore.metadata.snapshotters import SnapshotterStore
@@ -25,6 +30,8 @@ class Metadata:
         labels: of blobs.
         mounts: images that are mounted.
         snapshotters: backends that have state here.
+        leases: what somebody is about to use.
+        condemned: what a collector is about to delete.
     """
 
     database: Database
@@ -32,6 +39,8 @@ class Metadata:
     labels: LabelStore
     mounts: MountStore
     snapshotters: SnapshotterStore
+    leases: LeaseStore
+    condemned: CondemnedStore
 
     @property
     def read_only(self) -> bool:
@@ -47,7 +56,9 @@ class Metadata:
         return self.database.close()
 
 
-def open_metadata(root: str, *, place: Place | None = None) -> Metadata:
+def open_metadata(
+    root: str, *, place: Place | None = None, clock: Clock = system_clock
+) -> Metadata:
     """Open `<root>/node.db`, and create or migrate it if need be; a backup comes first.
 
     `<root>/lock/root` is held shared while it is open, exclusively while it is migrated. A root
@@ -56,6 +67,7 @@ def open_metadata(root: str, *, place: Place | None = None) -> Metadata:
     Args:
         root: the node's root, which exists.
         place: of the mounts that this process makes; its own by default.
+        clock: what leases are measured by.
 
     Raises:
         FailedPrecondition: a newer snapcore wrote it; or it is older and cannot be written.
@@ -72,10 +84,14 @@ def open_metadata(root: str, *, place: Place | None = None) -> Metadata:
     database = open_database(
         os.path.join(root, "node.db"), MIGRATIONS, lock_path=os.path.join(locks, "root")
     )
+    alive = partial(owner_alive, root)
+    leases = LeaseStore(database, clock, alive)
     return Metadata(
         database,
         ImageStore(database),
         ContentLabels(database),
         MountStore(database, place or Place.here()),
         SnapshotterStore(database),
+        leases,
+        CondemnedStore(database, leases, alive),
     )

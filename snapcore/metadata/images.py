@@ -19,7 +19,7 @@ from snapcore.sqlite import Database
 
 _MAX_NAME_BYTES: Final = 4096
 _COLUMNS: Final = (
-    "name, media_type, digest, size, annotations, platform, urls, labels, created, updated"
+    "name, media_type, digest, size, annotations, platform, urls, labels, created, updated, used"
 )
 
 
@@ -33,6 +33,7 @@ class Image:
         labels: see `snapcore.labels`.
         created: nanoseconds since the epoch, when the name came to be.
         updated: nanoseconds since the epoch, of the last `put`.
+        used: nanoseconds since the epoch, of the last `put` or `touch`.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Image:
     labels: Mapping[str, str] = field(default_factory=dict)
     created: int = 0
     updated: int = 0
+    used: int = 0
 
 
 class ImageStore:
@@ -98,13 +100,18 @@ class ImageStore:
         with self._database.write() as connection:
             old = _select(connection, name)
             image = Image(
-                name, target, without_empty(labels or {}), old.created if old else now, now
+                name, target, without_empty(labels or {}), old.created if old else now, now, now
             )
             connection.execute(
-                f"INSERT OR REPLACE INTO images ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)",  # noqa: S608 (constant)
+                f"INSERT OR REPLACE INTO images ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608 (constant)
                 _row(image),
             )
         return image
+
+    def touch(self, name: str) -> None:
+        """Note that an image is used now; nothing happens if it is unknown."""
+        with self._database.write() as connection:
+            connection.execute("UPDATE images SET used = ? WHERE name = ?", (time.time_ns(), name))
 
     def delete(self, name: str) -> None:
         """Forget a name; what it meant stays until it is collected.
@@ -138,11 +145,12 @@ def _row(image: Image) -> tuple[str | int, ...]:
         encode_texts(image.labels),
         image.created,
         image.updated,
+        image.used,
     )
 
 
 def _image(row: tuple[Any, ...]) -> Image:
-    name, media_type, digest, size, annotations, platform, urls, labels, created, updated = row
+    name, media_type, digest, size, annotations, platform, urls, labels, *times = row
     where = f"image {name!r}"
     try:
         target = Descriptor(
@@ -155,7 +163,7 @@ def _image(row: tuple[Any, ...]) -> Image:
         )
     except (InvalidArgument, msgspec.DecodeError) as error:
         raise DataLoss(f"{where}: its row in the node database is damaged: {error}") from error
-    return Image(str(name), target, decode_texts(str(labels), where), created, updated)
+    return Image(str(name), target, decode_texts(str(labels), where), *times)
 
 
 def _fields(image: Image) -> Fields:

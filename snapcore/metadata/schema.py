@@ -52,4 +52,34 @@ MIGRATIONS: Final = (
         updated INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE leases (
+        id       TEXT PRIMARY KEY,
+        owner    TEXT NOT NULL,
+        labels   TEXT NOT NULL,
+        created  INTEGER NOT NULL,
+        wall     INTEGER NOT NULL,
+        running  INTEGER NOT NULL,
+        boot     TEXT NOT NULL,
+        lifetime INTEGER
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE lease_resources (
+        lease TEXT NOT NULL REFERENCES leases (id) ON DELETE CASCADE,
+        kind  TEXT NOT NULL,
+        id    TEXT NOT NULL,
+        PRIMARY KEY (lease, kind, id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX lease_resources_by_id ON lease_resources (kind, id);
+
+    CREATE TABLE condemned (
+        kind      TEXT NOT NULL,
+        id        TEXT NOT NULL,
+        collector TEXT NOT NULL,
+        created   INTEGER NOT NULL,
+        PRIMARY KEY (kind, id)
+    ) STRICT, WITHOUT ROWID;
+
+    ALTER TABLE images ADD COLUMN used INTEGER NOT NULL DEFAULT 0;
+    """,
 )

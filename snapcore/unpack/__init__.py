@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from snapcore.unpack.handlers import label_children as label_children
     from snapcore.unpack.handlers import read_document as read_document
     from snapcore.unpack.handlers import remember_choice as remember_choice
+    from snapcore.unpack.leftovers import is_in_progress as is_in_progress
     from snapcore.unpack.leftovers import reclaim as reclaim
     from snapcore.unpack.leftovers import remove_leftovers as remove_leftovers
     from snapcore.unpack.plan import is_committed as is_committed
@@ -75,6 +76,7 @@ _HOMES = {
     "dispatch": "handlers",
     "for_platform": "handlers",
     "is_committed": "plan",
+    "is_in_progress": "leftovers",
     "label_children": "handlers",
     "no_events": "events",
     "read_document": "handlers",

@@ -71,6 +71,18 @@ def remove_unfinished(
         snapshotter.remove(key)
 
 
+def is_in_progress(root: str, key: str) -> bool:
+    """Tell whether a key is that of a layer which a living process works on.
+
+    Args:
+        root: where the owner files are.
+        key: of an Active snapshot or a View.
+    """
+    if not key.startswith(EXTRACT_PREFIX):
+        return False
+    return owner_alive(root, key[len(EXTRACT_PREFIX) :][:_OWNER_LENGTH])
+
+
 def reclaim(snapshotter: Snapshotter, checkpoint: Checkpoint = no_checkpoint) -> None:
     """Finish what removals have left to `cleanup`; a failure is only logged.
 

@@ -1,0 +1,14 @@
+"""What is needed and what is garbage, why, and how the garbage goes."""
+
+from snapcore.gc.collector import Collector as Collector
+from snapcore.gc.explain import Explanation as Explanation
+from snapcore.gc.explain import Step as Step
+from snapcore.gc.explain import explain as explain
+from snapcore.gc.graph import Edge as Edge
+from snapcore.gc.graph import Graph as Graph
+from snapcore.gc.graph import Thing as Thing
+from snapcore.gc.graph import ThingKind as ThingKind
+from snapcore.gc.values import Budget as Budget
+from snapcore.gc.values import Garbage as Garbage
+from snapcore.gc.values import Plan as Plan
+from snapcore.gc.values import Report as Report
