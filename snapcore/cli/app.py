@@ -14,6 +14,8 @@ MEMBERS: Final = {
     "images": Lazy("images", "images", "Work with the images of this node."),
     "snapshots": Lazy("snapshots", "snapshots", "Work with the snapshots of a snapshotter."),
     "content": Lazy("content", "content", "Work with the blobs of the content store."),
+    "leases": Lazy("leases", "leases", "Work with leases: what they hold is not collected."),
+    "gc": Lazy("gc", "gc", "Remove the blobs and snapshots that nothing needs."),
     "plugins": Lazy("plugins", "plugins", "Work with snapshotter plugins."),
     "doctor": Lazy("doctor", "doctor", "Say what this host can do, and why not the rest."),
     "config": Lazy("config_show", "config", "Work with the configuration."),

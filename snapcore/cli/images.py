@@ -66,7 +66,7 @@ def tag(context: click.Context, source: str, targets: tuple[str, ...], force: bo
     session = Session.of(context)
     with session.node() as node:
         for target in targets:
-            write_record(session.format, _record(node.images.tag(source, target, force=force)))
+            write_record(session.format, _record(node.tag(source, target, force=force)))
 
 
 for _command in (check, inspect, mount, unmount, unpack, import_, export):

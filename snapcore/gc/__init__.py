@@ -4,6 +4,7 @@ from snapcore.gc.collector import Collector as Collector
 from snapcore.gc.explain import Explanation as Explanation
 from snapcore.gc.explain import Step as Step
 from snapcore.gc.explain import explain as explain
+from snapcore.gc.explain import find as find
 from snapcore.gc.graph import Edge as Edge
 from snapcore.gc.graph import Graph as Graph
 from snapcore.gc.graph import Thing as Thing

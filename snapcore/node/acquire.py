@@ -19,6 +19,7 @@ from snapcore.unpack import (
     FetchProgress,
     FetchStarted,
     Handler,
+    Hold,
     UnpackedManifest,
     Unpacker,
     UnpackOptions,
@@ -118,8 +119,10 @@ class Acquisition:
         place: Workplace,
         source: Source,
         events: Events,
+        hold: Hold,
     ) -> None:
         self._place = place
+        self._hold = hold
         self._store = place.store
         self._source = source
         self._events = events
@@ -145,6 +148,7 @@ class Acquisition:
         Raises:
             SnapcoreError: the first thing that went wrong; the rest was cancelled.
         """
+        await trio.to_thread.run_sync(self._hold.content, [target.digest])
         handler = self._fetch_then_children()
         chosen: set[Digest] | None = None
         if not extent.fetch_all:
@@ -156,7 +160,9 @@ class Acquisition:
         if not snapshotters:
             await dispatch(handler, [target])
             return ()
-        async with Unpacker(self._place, snapshotters, options, self._events) as unpacker:
+        async with Unpacker(
+            self._place, snapshotters, options, self._events, self._hold
+        ) as unpacker:
             await dispatch(unpacker.wrap(handler, self._fetch, chosen), [target])
         return unpacker.results
 
@@ -166,7 +172,11 @@ class Acquisition:
         async def handle(descriptor: Descriptor) -> tuple[Descriptor, ...]:
             async with self._place.downloads:
                 await self._fetch(descriptor)
-            return await children(descriptor)
+            found = await children(descriptor)
+            if found:
+                digests = [child.digest for child in found]
+                await trio.to_thread.run_sync(self._hold.content, digests)
+            return found
 
         return handle
 

@@ -15,7 +15,7 @@ from snapcore.archive import ApplyPolicy
 from snapcore.config import NodeConfig
 from snapcore.errors import InvalidArgument, NotFound, PermissionDenied
 from snapcore.linux import has_owners_up_to
-from snapcore.metadata import MountRecord
+from snapcore.metadata import Image, MountRecord, Resource
 from snapcore.node.acquire import (
     Acquisition,
     Extent,
@@ -23,8 +23,10 @@ from snapcore.node.acquire import (
     RegistrySource,
     Source,
 )
+from snapcore.node.collecting import Garbage
 from snapcore.node.connection import registry_client
 from snapcore.node.ground import open_ground
+from snapcore.node.holding import LeasedWork, leased
 from snapcore.node.images import Images
 from snapcore.node.mounting import Mounter, MountRequest, mounted
 from snapcore.node.outgoing import export_images
@@ -35,7 +37,7 @@ from snapcore.node.transfer import find_images
 from snapcore.node.values import PullOptions, PullResult, PushOptions, UnpackChoice
 from snapcore.oci import Descriptor, Platform, Reference
 from snapcore.registry import ArchiveKind, Outgoing
-from snapcore.snapshots import HookTrace, Probe, Snapshotter
+from snapcore.snapshots import Checkpoint, HookTrace, Probe, Snapshotter, no_checkpoint
 from snapcore.unpack import (
     Events,
     Resolved,
@@ -55,6 +57,8 @@ class Node:
         content: the content store.
         images: the images and questions about them.
         snapshotters: the backends, opened on first use.
+        leases: what somebody is about to use.
+        garbage: what keeps what, and the collection of the rest.
     """
 
     def __init__(
@@ -77,7 +81,17 @@ class Node:
             self._resources.callback(self.snapshotters.close)
             self.images = Images(self.content, ground.metadata.images, self.snapshotters)
             state = ground.place.state if ground.place else config.state
+            self._metadata = ground.metadata
+            self.leases = ground.metadata.leases
             self._mounter = Mounter(ground.metadata.mounts, state)
+            self.garbage = Garbage(
+                config.root,
+                ground.metadata,
+                ground.content,
+                self.snapshotters,
+                self._mounter,
+                ground.place,
+            )
             self._resources = self._resources.pop_all()
 
     @classmethod
@@ -354,8 +368,11 @@ class Node:
             FailedPrecondition: the image is not unpacked.
             PermissionDenied: this process may not mount.
         """
-        self._writable("mounting an image")
-        return self._mounter.mount(self._request(reference, rw, snapshotter, platform), target)
+        with self._working("mounting an image") as work:
+            request = self._request(reference, rw, snapshotter, platform)
+            record = self._mounter.mount(request, target, work)
+        self._metadata.images.touch(request.image)
+        return record
 
     def unmount(self, target: str, *, remove: bool = False) -> MountRecord:
         """Undo `mount`. A view's snapshot is removed; a writable one only on demand.
@@ -393,9 +410,49 @@ class Node:
             NotFound, FailedPrecondition, PermissionDenied: as `mount`.
         """
         state = self._writable("mounting an image").state
-        request = self._request(reference, rw, snapshotter, platform)
-        with mounted(request, state) as directory:
-            yield directory
+        with self._working("mounting an image") as work:
+            request = self._request(reference, rw, snapshotter, platform)
+            with mounted(request, state, work) as directory:
+                yield directory
+
+    def tag(self, source: str, target: str, *, force: bool = False) -> Image:
+        """Give an image another name.
+
+        Raises:
+            NotFound: no such source.
+            AlreadyExists: the target names another image, and `force` is not given.
+        """
+        with self._working("naming an image") as work:
+            work.tree(self.content, self.images.get(source).target.digest)
+            return self.images.tag(source, target, force=force)
+
+    def hold(
+        self,
+        lease: str,
+        resources: Sequence[Resource],
+        *,
+        checkpoint: Checkpoint = no_checkpoint,
+    ) -> None:
+        """Put things into a lease; on return nobody is deleting one of them.
+
+        Only then look whether they are there.
+
+        Args:
+            lease: its id, from `leases.create`.
+            resources: what to hold, there or not.
+            checkpoint: called while waiting for a collector; what it raises ends the wait.
+
+        Raises:
+            NotFound: no such lease.
+        """
+        self._writable("holding things")
+        going = self.leases.hold(lease, resources)
+        self._metadata.condemned.wait(going, checkpoint)
+
+    @contextmanager
+    def _working(self, what: str, checkpoint: Checkpoint = no_checkpoint) -> Iterator[LeasedWork]:
+        with leased(self._metadata, self._writable(what).owner, checkpoint) as work:
+            yield work
 
     def _writable(self, what: str) -> Workplace:
         if self._place is None:
@@ -468,9 +525,11 @@ class Node:
             _platform(choice.platform), choice.all_platforms or choice.unpack_all, choice.unpack_all
         )
         tally = DiskTally(snapshotters, events)
-        acquisition = Acquisition(self._writable("unpacking an image"), source, tally)
-        manifests = await acquisition.run(target, extent, snapshotters, options)
-        await trio.to_thread.run_sync(self.images.put, name, target)
+        what = "unpacking an image"
+        with self._working(what, trio.from_thread.check_cancelled) as work:
+            acquisition = Acquisition(self._writable(what), source, tally, work)
+            manifests = await acquisition.run(target, extent, snapshotters, options)
+            await trio.to_thread.run_sync(self.images.put, name, target)
         return PullResult(name, target, manifests, tally.peak)
 
 

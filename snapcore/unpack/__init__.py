@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from snapcore.unpack.handlers import label_children as label_children
     from snapcore.unpack.handlers import read_document as read_document
     from snapcore.unpack.handlers import remember_choice as remember_choice
+    from snapcore.unpack.holding import HOLD_NOTHING as HOLD_NOTHING
+    from snapcore.unpack.holding import Hold as Hold
     from snapcore.unpack.leftovers import is_in_progress as is_in_progress
     from snapcore.unpack.leftovers import reclaim as reclaim
     from snapcore.unpack.leftovers import remove_leftovers as remove_leftovers
@@ -54,7 +56,9 @@ _HOMES = {
     "FetchDone": "events",
     "FetchProgress": "events",
     "FetchStarted": "events",
+    "HOLD_NOTHING": "holding",
     "Handler": "handlers",
+    "Hold": "holding",
     "ImageUnpacked": "events",
     "LayerDone": "events",
     "Resolved": "events",

@@ -34,6 +34,7 @@ from snapcore.snapshots import Capability, Snapshotter
 from snapcore.unpack.events import Events, ImageUnpacked, no_events
 from snapcore.unpack.fetching import Fetch, FetchAhead
 from snapcore.unpack.handlers import Handler, read_document
+from snapcore.unpack.holding import HOLD_NOTHING, Hold
 from snapcore.unpack.layer import LayerUnpacker
 from snapcore.unpack.parallel import ParallelUnpacker, can_run_together
 from snapcore.unpack.plan import (
@@ -110,6 +111,7 @@ class Unpacker:
         snapshotters: Sequence[Snapshotter],
         options: UnpackOptions,
         events: Events = no_events,
+        hold: Hold = HOLD_NOTHING,
     ) -> None:
         """Make an unpacker.
 
@@ -118,7 +120,9 @@ class Unpacker:
             snapshotters: who get the layers; each layer is read and inflated once for all.
             options: how to unpack.
             events: is told what happens.
+            hold: is told of every snapshot before it is looked for.
         """
+        self._hold = hold
         self._store = place.store
         self._snapshotters = tuple(snapshotters)
         self._options = options
@@ -232,7 +236,10 @@ class Unpacker:
     def _plan(self, pending: _Pending, config: Descriptor) -> ImagePlan:
         what = f"image manifest {pending.manifest.digest}"
         parsed = parse_config(self._store.read_blob(config, MAX_DOCUMENT_BYTES))
-        plan = plan_image(layer_plans(parsed, pending.layers, what), self._snapshotters)
+        layers = layer_plans(parsed, pending.layers, what)
+        for snapshotter in self._snapshotters:
+            self._hold.snapshots(snapshotter.name, [layer.chain_id for layer in layers])
+        plan = plan_image(layers, self._snapshotters)
         check_space(plan, self._store, self._snapshotters)
         return plan
 

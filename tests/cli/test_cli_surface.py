@@ -41,6 +41,8 @@ VERBS = {
         )
     ),
     *(f"content {verb}" for verb in ("ls", "get", "info", "label", "rm")),
+    *(f"leases {verb}" for verb in ("create", "hold", "ls", "rm")),
+    "gc",
     "plugins ls",
     "doctor",
     "config show",

@@ -1,0 +1,123 @@
+"""What of a node is needed, and collecting the rest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+from snapcore.content import ContentStore
+from snapcore.errors import PermissionDenied, SnapcoreError
+from snapcore.gc import Budget, Collector, Explanation, Graph, Plan, Report, explain, find
+from snapcore.gc.scan import Sources
+from snapcore.gc.values import Backends
+from snapcore.locks import owner_alive
+from snapcore.metadata import Metadata
+from snapcore.node.mounting import Mounter
+from snapcore.node.selection import Snapshotters
+from snapcore.snapshots import Checkpoint, Snapshotter, no_checkpoint
+from snapcore.unpack import Workplace, is_in_progress
+
+
+class Garbage:
+    """Questions about what keeps what, and the collection of what nothing keeps.
+
+    Every snapshotter that has been used below the root is asked. One that cannot be opened is
+    reported, and what it has is kept.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        metadata: Metadata,
+        content: ContentStore,
+        snapshotters: Snapshotters,
+        mounter: Mounter,
+        place: Workplace | None,
+    ) -> None:
+        self._root: Final = root
+        self._metadata: Final = metadata
+        self._content: Final = content
+        self._snapshotters: Final = snapshotters
+        self._mounter: Final = mounter
+        self._place: Final = place
+
+    def plan(self, budget: Budget | None = None, *, checkpoint: Checkpoint = no_checkpoint) -> Plan:
+        """Say what a collection would do at this moment, and do nothing.
+
+        Args:
+            budget: which images may go although they have names.
+            checkpoint: called now and then; what it raises ends the work.
+
+        Raises:
+            SnapcoreError: something could not be read.
+        """
+        return self._collector(checkpoint).plan(budget)
+
+    def collect(
+        self, budget: Budget | None = None, *, checkpoint: Checkpoint = no_checkpoint
+    ) -> Report:
+        """Delete what nothing keeps; other work on this root goes on meanwhile.
+
+        Args:
+            budget: which images may go although they have names.
+            checkpoint: called now and then; what it raises ends the work.
+
+        Raises:
+            PermissionDenied: the root is read-only for this process.
+            SnapcoreError: something could not be read.
+        """
+        if self._place is None:
+            raise PermissionDenied(
+                f"collecting garbage writes, and root {self._root!r} is read-only for this process"
+            )
+        self._mounter.forget_gone()
+        return self._collector(checkpoint).collect(budget)
+
+    def graph(self) -> Graph:
+        """Return what there is, how large it is, and what keeps what.
+
+        Raises:
+            SnapcoreError: something could not be read.
+        """
+        return self._collector(no_checkpoint).graph()
+
+    def why(self, text: str) -> Sequence[Explanation]:
+        """Say what keeps a thing, or that nothing does.
+
+        Args:
+            text: a digest or its beginning, an image's name, a key, a chain ID, a directory.
+
+        Returns:
+            One explanation for each thing that has this id: a chain ID may be a snapshot of
+            several snapshotters.
+
+        Raises:
+            NotFound: nothing has this id.
+            InvalidArgument: the beginning of several digests.
+        """
+        graph = self._collector(no_checkpoint).graph()
+        return [explain(graph, thing) for thing in find(graph, text)]
+
+    def _collector(self, checkpoint: Checkpoint) -> Collector:
+        sources = Sources(
+            self._metadata,
+            self._content,
+            self._backends(),
+            partial(is_in_progress, self._root),
+            partial(owner_alive, self._root),
+            checkpoint,
+        )
+        owner = self._place.owner if self._place else ""
+        return Collector(sources, os.path.join(self._root, "lock"), owner)
+
+    def _backends(self) -> Backends:
+        opened: list[Snapshotter] = []
+        closed: dict[str, str] = {}
+        for name in self._snapshotters.known():
+            try:
+                opened.append(self._snapshotters.get(name))
+            except SnapcoreError as error:
+                closed[name] = str(error)
+        return Backends(tuple(opened), closed)
