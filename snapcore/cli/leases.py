@@ -64,7 +64,7 @@ def create(
     given = label_rules.parse(labels)
     with session.node() as node:
         lease = node.leases.create(name, lifetime=expire, labels=given)
-        node.hold(lease.id, resources)
+        node.garbage.hold(lease.id, resources)
     if session.format == "json":
         write_record("json", _record(lease, resources, over=False))
     else:
@@ -86,7 +86,7 @@ def hold(context: click.Context, name: str, held: tuple[str, ...], let_go: bool)
             node.leases.get(name)
             node.leases.let_go(name, resources)
         else:
-            node.hold(name, resources)
+            node.garbage.hold(name, resources)
 
 
 @leases.command("ls")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import trio
 
+from snapcore.archive import ApplyPolicy
+from snapcore.config import UnpackConfig
 from snapcore.content import ContentStore
 from snapcore.errors import NotFound
+from snapcore.linux import has_owners_up_to
+from snapcore.node.values import UnpackChoice
 from snapcore.oci import Descriptor, Digest, Platform, Reference
 from snapcore.registry import LayoutSource, RegistryClient, Shelf
 from snapcore.snapshots import Snapshotter
@@ -109,6 +114,34 @@ class Extent:
     platform: Platform
     fetch_all: bool = False
     unpack_all: bool = False
+
+
+def unpacking(
+    config: UnpackConfig, choice: UnpackChoice, origin: str
+) -> tuple[UnpackOptions, Extent]:
+    """Say how and what of an image is unpacked.
+
+    Args:
+        config: the node's.
+        choice: the caller's.
+        origin: where the image comes from, for lazy snapshotters; "" if nowhere.
+
+    Raises:
+        InvalidArgument: a malformed platform.
+    """
+    discard = config.discard == "after-image" if choice.discard is None else choice.discard
+    privileged = os.geteuid() == 0 and has_owners_up_to()
+    mapped = config.unprivileged == "map" and not privileged
+    options = UnpackOptions(
+        snapshot_labels=choice.snapshot_labels,
+        source=origin,
+        limits=config.limits,
+        policy=ApplyPolicy("squash", "skip") if mapped else ApplyPolicy(),
+        discard=discard,
+    )
+    platform = Platform.parse(choice.platform) if choice.platform else Platform.local()
+    every = choice.all_platforms or choice.unpack_all
+    return options, Extent(platform, every, choice.unpack_all)
 
 
 class Acquisition:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Final
 
@@ -13,7 +13,7 @@ from snapcore.gc import Budget, Collector, Explanation, Graph, Plan, Report, exp
 from snapcore.gc.scan import Sources
 from snapcore.gc.values import Backends
 from snapcore.locks import owner_alive
-from snapcore.metadata import Metadata
+from snapcore.metadata import Metadata, Resource
 from snapcore.node.mounting import Mounter
 from snapcore.node.selection import Snapshotters
 from snapcore.snapshots import Checkpoint, Snapshotter, no_checkpoint
@@ -74,6 +74,29 @@ class Garbage:
             )
         self._mounter.forget_gone()
         return self._collector(checkpoint).collect(budget)
+
+    def hold(
+        self,
+        lease: str,
+        resources: Iterable[Resource],
+        *,
+        checkpoint: Checkpoint = no_checkpoint,
+    ) -> None:
+        """Put things into a lease; on return nobody is deleting one of them.
+
+        Only then look whether they are there.
+
+        Args:
+            lease: its id.
+            resources: what to hold, there or not.
+            checkpoint: called while waiting for a collector; what it raises ends the wait.
+
+        Raises:
+            NotFound: no such lease.
+            PermissionDenied: the root is read-only for this process.
+        """
+        going = self._metadata.leases.hold(lease, resources)
+        self._metadata.condemned.wait(going, checkpoint)
 
     def graph(self) -> Graph:
         """Return what there is, how large it is, and what keeps what.

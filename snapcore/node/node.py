@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -11,17 +10,15 @@ from typing import Self
 
 import trio
 
-from snapcore.archive import ApplyPolicy
 from snapcore.config import NodeConfig
 from snapcore.errors import InvalidArgument, NotFound, PermissionDenied
-from snapcore.linux import has_owners_up_to
-from snapcore.metadata import Image, MountRecord, Resource
+from snapcore.metadata import Image, MountRecord
 from snapcore.node.acquire import (
     Acquisition,
-    Extent,
     NoSource,
     RegistrySource,
     Source,
+    unpacking,
 )
 from snapcore.node.collecting import Garbage
 from snapcore.node.connection import registry_client
@@ -41,7 +38,6 @@ from snapcore.snapshots import Checkpoint, HookTrace, Probe, Snapshotter, no_che
 from snapcore.unpack import (
     Events,
     Resolved,
-    UnpackOptions,
     Workplace,
     no_events,
     reclaim,
@@ -426,29 +422,6 @@ class Node:
             work.tree(self.content, self.images.get(source).target.digest)
             return self.images.tag(source, target, force=force)
 
-    def hold(
-        self,
-        lease: str,
-        resources: Sequence[Resource],
-        *,
-        checkpoint: Checkpoint = no_checkpoint,
-    ) -> None:
-        """Put things into a lease; on return nobody is deleting one of them.
-
-        Only then look whether they are there.
-
-        Args:
-            lease: its id, from `leases.create`.
-            resources: what to hold, there or not.
-            checkpoint: called while waiting for a collector; what it raises ends the wait.
-
-        Raises:
-            NotFound: no such lease.
-        """
-        self._writable("holding things")
-        going = self.leases.hold(lease, resources)
-        self._metadata.condemned.wait(going, checkpoint)
-
     @contextmanager
     def _working(self, what: str, checkpoint: Checkpoint = no_checkpoint) -> Iterator[LeasedWork]:
         with leased(self._metadata, self._writable(what).owner, checkpoint) as work:
@@ -510,20 +483,7 @@ class Node:
         snapshotters: Sequence[Snapshotter],
         events: Events,
     ) -> PullResult:
-        config = self.config.unpack
-        discard = config.discard == "after-image" if choice.discard is None else choice.discard
-        privileged = os.geteuid() == 0 and has_owners_up_to()
-        mapped = config.unprivileged == "map" and not privileged
-        options = UnpackOptions(
-            snapshot_labels=choice.snapshot_labels,
-            source=source.origin,
-            limits=config.limits,
-            policy=ApplyPolicy("squash", "skip") if mapped else ApplyPolicy(),
-            discard=discard,
-        )
-        extent = Extent(
-            _platform(choice.platform), choice.all_platforms or choice.unpack_all, choice.unpack_all
-        )
+        options, extent = unpacking(self.config.unpack, choice, source.origin)
         tally = DiskTally(snapshotters, events)
         what = "unpacking an image"
         with self._working(what, trio.from_thread.check_cancelled) as work:
