@@ -26,6 +26,7 @@ __all__ = [
     "SnapcoreError",
     "Unavailable",
     "Unimplemented",
+    "error_class",
     "from_os_error",
 ]
 
@@ -106,3 +107,11 @@ def from_os_error(error: OSError, what: str) -> SnapcoreError:
     if error.errno == errno.ENOENT:
         return NotFound(message)
     return FailedPrecondition(message)
+
+
+def error_class(name: str) -> type[SnapcoreError]:
+    """Return the class that another process names; ContractError for what is none of ours."""
+    found = globals().get(name) if name in __all__ else None
+    if isinstance(found, type) and issubclass(found, SnapcoreError):
+        return found
+    return ContractError

@@ -8,7 +8,7 @@ Keys are containerd's own wherever it has one, so that both can read a node; our
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from snapcore.errors import InvalidArgument
@@ -30,6 +30,11 @@ CRI_IMAGE_REF: Final = "containerd.io/snapshot/cri.image-ref"
 CRI_MANIFEST_DIGEST: Final = "containerd.io/snapshot/cri.manifest-digest"
 CRI_LAYER_DIGEST: Final = "containerd.io/snapshot/cri.layer-digest"
 CRI_IMAGE_LAYERS: Final = "containerd.io/snapshot/cri.image-layers"
+"""Digests of this layer and those above it, comma-separated, as many as fit into a label."""
+SOURCE_PLAIN_HTTP: Final = "snapcore.io/source.plain-http"
+"""`true`: the image was pulled from its registry without TLS, and a lazy backend shall so too."""
+SOURCE_INSECURE: Final = "snapcore.io/source.insecure"
+"""`true`: the registry's certificate was not checked, and a lazy backend shall not either."""
 
 # --- on content ---------------------------------------------------------------------------
 UNCOMPRESSED: Final = "containerd.io/uncompressed"
@@ -68,6 +73,16 @@ def gc_ref_snapshot(snapshotter: str) -> str:
 def distribution_source(host: str) -> str:
     """Return the key that records which repositories of `host` a blob came from."""
     return DISTRIBUTION_SOURCE + host
+
+
+def image_layers(digests: Iterable[object]) -> str:
+    """Return the value of `CRI_IMAGE_LAYERS` for a layer and those above it.
+
+    The last ones are left out where they would break the size rule.
+    """
+    room = MAX_LABEL_BYTES - len(CRI_IMAGE_LAYERS)
+    text = ",".join(str(digest) for digest in digests)
+    return text if len(text) <= room else text[: text.rfind(",", 0, room + 1)]
 
 
 def inherited(annotations: Mapping[str, str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from snapcore.cli.images_export import export
 from snapcore.cli.images_import import import_
 from snapcore.cli.images_mount import mount, unmount
 from snapcore.cli.images_show import check, inspect
+from snapcore.cli.images_status import status
 from snapcore.cli.images_unpack import unpack
 from snapcore.cli.output import Column, Json, write_line, write_record, write_rows
 from snapcore.cli.session import Session
@@ -69,7 +70,7 @@ def tag(context: click.Context, source: str, targets: tuple[str, ...], force: bo
             write_record(session.format, _record(node.tag(source, target, force=force)))
 
 
-for _command in (check, inspect, mount, unmount, unpack, import_, export):
+for _command in (check, inspect, status, mount, unmount, unpack, import_, export):
     images.add_command(_command)
 
 

@@ -7,6 +7,7 @@ from snapcore.node.opening import open_node as open_node
 from snapcore.node.selection import Snapshotters as Snapshotters
 from snapcore.node.values import ImageCheck as ImageCheck
 from snapcore.node.values import ImageInspection as ImageInspection
+from snapcore.node.values import LayerReport as LayerReport
 from snapcore.node.values import Policy as Policy
 from snapcore.node.values import PullOptions as PullOptions
 from snapcore.node.values import PullResult as PullResult

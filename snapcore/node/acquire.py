@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 import trio
 
+from snapcore import labels
 from snapcore.archive import ApplyPolicy
 from snapcore.config import UnpackConfig
 from snapcore.content import ContentStore
 from snapcore.errors import NotFound
 from snapcore.linux import has_owners_up_to
+from snapcore.node.connection import Access
 from snapcore.node.values import UnpackChoice
 from snapcore.oci import Descriptor, Digest, Platform, Reference
 from snapcore.registry import LayoutSource, RegistryClient, Shelf
@@ -41,10 +44,10 @@ class Source(Protocol):
     """Where blobs come from.
 
     Attributes:
-        origin: the image reference that lazy snapshotters may go back to, "" if there is none.
+        origin: labels that tell lazy snapshotters where to go back to; none if there is nothing.
     """
 
-    origin: str
+    origin: Mapping[str, str]
 
     async def fetch(self, descriptor: Descriptor, progress: Callable[[int], None]) -> None:
         """Bring a blob into the content store, verified.
@@ -58,10 +61,10 @@ class Source(Protocol):
 class RegistrySource:
     """A repository of a registry."""
 
-    def __init__(self, client: RegistryClient, reference: Reference) -> None:
+    def __init__(self, client: RegistryClient, reference: Reference, access: Access) -> None:
         self._client = client
         self._reference = reference
-        self.origin = str(reference)
+        self.origin: Mapping[str, str] = _origin(reference, access)
 
     async def fetch(self, descriptor: Descriptor, progress: Callable[[int], None]) -> None:
         """Download a blob."""
@@ -76,7 +79,7 @@ class DirectorySource:
     def __init__(self, layout: LayoutSource, store: ContentStore) -> None:
         self._layout = layout
         self._store = store
-        self.origin = ""
+        self.origin: Mapping[str, str] = {}
 
     async def fetch(self, descriptor: Descriptor, progress: Callable[[int], None]) -> None:
         """Copy a blob."""
@@ -86,7 +89,7 @@ class DirectorySource:
 class NoSource:
     """What is here must do."""
 
-    origin = ""
+    origin: Mapping[str, str] = MappingProxyType({})
 
     async def fetch(self, descriptor: Descriptor, progress: Callable[[int], None]) -> None:
         """Refuse.
@@ -99,6 +102,16 @@ class NoSource:
             f"blob {descriptor.digest} ({descriptor.media_type}) is not in the content store;"
             " pull the image again"
         )
+
+
+def _origin(reference: Reference, access: Access) -> dict[str, str]:
+    origin = {labels.CRI_IMAGE_REF: str(reference)}
+    # Never credentials: labels are kept, and shown to everybody.
+    if access.plain_http:
+        origin[labels.SOURCE_PLAIN_HTTP] = "true"
+    if access.skip_verify:
+        origin[labels.SOURCE_INSECURE] = "true"
+    return origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +130,14 @@ class Extent:
 
 
 def unpacking(
-    config: UnpackConfig, choice: UnpackChoice, origin: str
+    config: UnpackConfig, choice: UnpackChoice, origin: Mapping[str, str]
 ) -> tuple[UnpackOptions, Extent]:
     """Say how and what of an image is unpacked.
 
     Args:
         config: the node's.
         choice: the caller's.
-        origin: where the image comes from, for lazy snapshotters; "" if nowhere.
+        origin: labels that tell lazy snapshotters where the image comes from.
 
     Raises:
         InvalidArgument: a malformed platform.

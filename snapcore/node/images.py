@@ -11,7 +11,7 @@ from snapcore.errors import AlreadyExists, FailedPrecondition, NotFound, Snapcor
 from snapcore.metadata import Image, ImageStore
 from snapcore.node.blobs import blobs_of
 from snapcore.node.selection import Snapshotters
-from snapcore.node.values import ImageCheck, ImageInspection
+from snapcore.node.values import ImageCheck, ImageInspection, LayerReport
 from snapcore.oci import (
     Descriptor,
     Manifest,
@@ -22,7 +22,8 @@ from snapcore.oci import (
     parse_config,
 )
 from snapcore.oci.manifest import MAX_DOCUMENT_BYTES
-from snapcore.unpack import best_document, is_committed, read_document
+from snapcore.snapshots import SnapshotStatus
+from snapcore.unpack import best_document, is_committed, layer_plans, read_document
 
 _log = logging.getLogger(__name__)
 
@@ -148,6 +149,30 @@ class Images:
             image.name, image.target, required, missing, self._unpacked(image, platform)
         )
 
+    def status(
+        self, reference: str, platform: Platform, snapshotters: Sequence[str] = ()
+    ) -> tuple[LayerReport, ...]:
+        """Say of each layer of an image whether its files are here, for each snapshotter.
+
+        Args:
+            reference: the image.
+            platform: whose manifest.
+            snapshotters: whom to ask; all that were used on this node if empty.
+
+        Raises:
+            NotFound: no such image, a document is missing, or no such snapshotter.
+            FailedPrecondition: it is no container image, or a snapshotter does not work here.
+        """
+        image = self.get(reference)
+        manifest = self.locate(image, platform).manifest
+        config = parse_config(self._store.read_blob(manifest.config, MAX_DOCUMENT_BYTES))
+        plans = layer_plans(config, manifest.layers, f"image {image.name!r}")
+        return tuple(
+            LayerReport(name, plan.descriptor, plan.chain_id, self._status(name, plan.chain_id))
+            for name in snapshotters or self._snapshotters.known()
+            for plan in plans
+        )
+
     def inspect(self, reference: str, platform: Platform) -> ImageInspection:
         """Return an image's documents.
 
@@ -173,6 +198,12 @@ class Images:
         except (NotFound, FailedPrecondition):
             return {}
         return {known: self._has(known, name) for known in self._snapshotters.known()}
+
+    def _status(self, snapshotter: str, chain_id: str) -> SnapshotStatus | None:
+        try:
+            return self._snapshotters.get(snapshotter).status(chain_id)
+        except NotFound:
+            return None
 
     def _has(self, snapshotter: str, chain_id: str) -> bool:
         try:

@@ -193,9 +193,8 @@ class Node:
                     place.workers.start()
                 target, _ = await client.resolve(name)
                 events(Resolved(str(name), target))
-                return await self._acquire(
-                    str(name), target, RegistrySource(client, name), choice, snapshotters, events
-                )
+                source = RegistrySource(client, name, options)
+                return await self._acquire(str(name), target, source, choice, snapshotters, events)
             finally:
                 client.close()
 

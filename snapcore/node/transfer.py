@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 import trio
@@ -111,7 +112,7 @@ class Found:
 class ReadArchive:
     """An archive that has gone by: what it held is in the content store."""
 
-    origin = ""
+    origin: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, where: str) -> None:
         self._where = where

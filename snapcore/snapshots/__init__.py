@@ -55,6 +55,7 @@ from snapcore.snapshots.types import OptionValue as OptionValue
 from snapcore.snapshots.types import Page as Page
 from snapcore.snapshots.types import Probe as Probe
 from snapcore.snapshots.types import Reclaimed as Reclaimed
+from snapcore.snapshots.types import SnapshotStatus as SnapshotStatus
 from snapcore.snapshots.types import State as State
 from snapcore.snapshots.types import Usage as Usage
 from snapcore.snapshots.wrappers import HookTiming as HookTiming

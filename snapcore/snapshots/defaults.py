@@ -16,7 +16,14 @@ from snapcore.oci import WhiteoutStyle
 from snapcore.snapshots.flush import sync_root
 from snapcore.snapshots.hookspecs import Checkpoint, SnapshotterSpec, hookimpl
 from snapcore.snapshots.remap import refuse_mapped
-from snapcore.snapshots.types import FlushReport, Kind, LayerTarget, Mounts, Reclaimed
+from snapcore.snapshots.types import (
+    FlushReport,
+    Kind,
+    LayerTarget,
+    Mounts,
+    Reclaimed,
+    SnapshotStatus,
+)
 
 # Overlayfs: directories of `lowerdir` are separated by colons; a backslash makes the next
 # character plain (kernel, Documentation/filesystems/overlayfs.rst).
@@ -70,6 +77,21 @@ class DefaultTarget:
         return target_from_mounts(self._snapshotter.mounts(key=key))
 
 
+class DefaultStatus:
+    """`status`: everything is here, and always was."""
+
+    __slots__ = ("_snapshotter",)
+
+    def __init__(self, snapshotter: SnapshotterSpec) -> None:
+        self._snapshotter = snapshotter
+
+    @hookimpl(trylast=True)
+    def status(self, key: str) -> SnapshotStatus:
+        """See `SnapshotterSpec.status`."""
+        self._snapshotter.stat(key=key)
+        return SnapshotStatus()
+
+
 class DefaultFlush:
     """`flush`: sync the filesystem of the state root."""
 
@@ -112,6 +134,7 @@ DefaultFactory = Callable[[SnapshotterSpec, str], object]
 
 DEFAULTS: Final[Mapping[str, DefaultFactory]] = {
     "target": lambda snapshotter, _root: DefaultTarget(snapshotter),
+    "status": lambda snapshotter, _root: DefaultStatus(snapshotter),
     "flush": lambda _snapshotter, root: DefaultFlush(root),
     "cleanup": lambda _snapshotter, _root: DefaultCleanup(),
     "close": lambda _snapshotter, _root: DefaultClose(),

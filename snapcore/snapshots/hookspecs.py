@@ -56,6 +56,7 @@ from snapcore.snapshots.types import (
     Page,
     Probe,
     Reclaimed,
+    SnapshotStatus,
     Usage,
 )
 
@@ -211,6 +212,15 @@ class SnapshotterSpec(Backend, Protocol):
         Raises:
             NotFound: no such key.
             FailedPrecondition: the snapshot is not Active, or was prepared with id maps.
+        """
+
+    @hookspec(firstresult=True)
+    @abstractmethod
+    def status(self, key: str) -> SnapshotStatus:
+        """Say whether the content of a snapshot's own layer is here. Optional: all of it is.
+
+        Raises:
+            NotFound: no such key or name.
         """
 
     @hookspec(firstresult=True)

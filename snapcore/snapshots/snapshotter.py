@@ -29,6 +29,7 @@ from snapcore.snapshots.types import (
     Page,
     Probe,
     Reclaimed,
+    SnapshotStatus,
     Usage,
 )
 from snapcore.snapshots.wrappers import HookTiming, Timing
@@ -129,6 +130,14 @@ class Snapshotter:
             FailedPrecondition: the snapshot is Committed.
         """
         return self._answer("mounts", self._ready().mounts(key=key), tuple)
+
+    def status(self, key: str) -> SnapshotStatus:
+        """Return whether the content of a snapshot's own layer is here.
+
+        Raises:
+            NotFound: no such key or name.
+        """
+        return self._answer("status", self._ready().status(key=key), SnapshotStatus)
 
     def prepare(
         self,

@@ -86,6 +86,41 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotStatus:
+    """Whether the content of a snapshot's own layer is here, and what it takes to have it so.
+
+    Counts are of the layer, and since it is served: several snapshots may share them.
+
+    Attributes:
+        lazy: whether its files are fetched when they are read.
+        reason: why not, if it might have been; "" otherwise.
+        format: what its files are found by, "" unless lazy.
+        size: bytes of its blob, 0 unless lazy.
+        fetched: bytes that came over the network, indexes left out.
+        served: bytes that readers were given.
+        wasted: bytes fetched that nobody has read.
+        requests: requests that were sent.
+        hits: reads that were served without the network.
+        misses: reads that waited for it.
+        complete: whether everything is here, so that the network is needed no more.
+        error: the last thing that went wrong, "" for nothing.
+    """
+
+    lazy: bool = False
+    reason: str = ""
+    format: str = ""
+    size: int = 0
+    fetched: int = 0
+    served: int = 0
+    wasted: int = 0
+    requests: int = 0
+    hits: int = 0
+    misses: int = 0
+    complete: bool = True
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class LayerTarget:
     """Where a layer is applied.
 

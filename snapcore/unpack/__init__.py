@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from snapcore.unpack.leftovers import reclaim as reclaim
     from snapcore.unpack.leftovers import remove_leftovers as remove_leftovers
     from snapcore.unpack.plan import is_committed as is_committed
+    from snapcore.unpack.plan import layer_plans as layer_plans
     from snapcore.unpack.pool import WorkerPool as WorkerPool
     from snapcore.unpack.unpacker import UnpackedManifest as UnpackedManifest
     from snapcore.unpack.unpacker import Unpacker as Unpacker
@@ -81,6 +82,7 @@ _HOMES = {
     "for_platform": "handlers",
     "is_committed": "plan",
     "is_in_progress": "leftovers",
+    "layer_plans": "plan",
     "label_children": "handlers",
     "no_events": "events",
     "read_document": "handlers",

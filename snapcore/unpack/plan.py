@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from snapcore.content import ContentStore
 from snapcore.errors import NotFound, RefusedInput, ResourceExhausted
 from snapcore.oci import Config, Descriptor, Digest, chain_ids, is_layer
-from snapcore.snapshots import Kind, Snapshotter, State
+from snapcore.snapshots import Capability, Kind, Snapshotter, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,8 @@ def check_space(plan: ImagePlan, store: ContentStore, snapshotters: Sequence[Sna
 
     What an image takes uncompressed is not written down anywhere, so this asks only for what
     it takes at the very least: the blobs still to be fetched, and as much again for the files
-    of each snapshotter. A disk that fills up later is reported by the write that fails.
+    of each snapshotter. A disk that fills up later is reported by the write that fails. Who may
+    supply layers without their files asks for nothing.
 
     Args:
         plan: what will be done.
@@ -134,9 +135,10 @@ def check_space(plan: ImagePlan, store: ContentStore, snapshotters: Sequence[Sna
     Raises:
         ResourceExhausted: a filesystem has less room than that; the message names it.
     """
+    filling = [s for s in snapshotters if Capability.REMOTE not in s.capabilities]
     missing = sum(p.descriptor.size for p in plan.holes if not store.exists(p.descriptor.digest))
-    needs = [(store.root, missing)]
-    for snapshotter in snapshotters:
+    needs = [(store.root, missing if filling else 0)]
+    for snapshotter in filling:
         lacking = (p for p in plan.layers if plan.lacks(snapshotter.name, p))
         needs.append((snapshotter.root, sum(p.descriptor.size for p in lacking)))
     by_device: dict[int, tuple[int, str]] = {}

@@ -15,9 +15,8 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from snapcore import errors
 from snapcore.archive import ApplyPolicy, Limits
-from snapcore.errors import ContractError, SnapcoreError
+from snapcore.errors import ContractError, SnapcoreError, error_class
 
 MAX_MESSAGE: Final = 64 * 1024
 # A feeder has two pipes for each sink at most.
@@ -133,9 +132,6 @@ FromWorker: TypeAlias = Hello | Read | Opaque | Done | Again | Failed
 _from_worker: Final[msgspec.msgpack.Decoder[FromWorker]] = msgspec.msgpack.Decoder(FromWorker)
 _job: Final[msgspec.msgpack.Decoder[Job]] = msgspec.msgpack.Decoder(Job)
 _marked: Final = msgspec.msgpack.Decoder(Marked)
-_CLASSES: Final[dict[str, type[SnapcoreError]]] = {
-    name: getattr(errors, name) for name in errors.__all__ if name[0].isupper()
-}
 
 
 def encode(message: Job | FromWorker | Marked) -> bytes:
@@ -172,5 +168,4 @@ def failure(error: SnapcoreError) -> Failed:
 
 def revive(message: Failed) -> SnapcoreError:
     """Return the error that a worker reported."""
-    kind = _CLASSES.get(message.kind, ContractError)
-    return kind(message.message)
+    return error_class(message.kind)(message.message)

@@ -6,7 +6,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from snapcore.errors import (
     from_os_error,
 )
 from snapcore.locks import FileLock
+from snapcore.oci import Digest
 from snapcore.snapshots import LayerTarget, Mounts, Snapshotter
 from snapcore.unpack.leftovers import EXTRACT_PREFIX, reclaim, remove_unfinished
 from snapcore.unpack.plan import LayerPlan, is_committed
@@ -70,12 +71,21 @@ class Stage:
         snapshotter: Snapshotter,
         layer: LayerPlan,
         image: Mapping[str, str],
+        above: Sequence[Digest] = (),
     ) -> None:
-        """Make a stage; `image` are labels that all layers of the image get."""
+        """Make a stage.
+
+        Args:
+            place: where it works.
+            snapshotter: who gets the layer.
+            layer: the layer.
+            image: labels that all layers of the image get.
+            above: blobs of this layer and of those that come on top of it.
+        """
         self.layer: Final = layer
         self.snapshotter: Final = snapshotter
         self._place: Final = place
-        self._labels: Final = snapshot_labels(layer, image)
+        self._labels: Final = snapshot_labels(layer, image, above)
 
     @property
     def name(self) -> str:
@@ -250,7 +260,9 @@ class Stage:
         _log.warning("cannot remove unfinished snapshot %r: %s", key, failure)
 
 
-def snapshot_labels(layer: LayerPlan, image: Mapping[str, str]) -> dict[str, str]:
+def snapshot_labels(
+    layer: LayerPlan, image: Mapping[str, str], above: Sequence[Digest] = ()
+) -> dict[str, str]:
     """Return the labels that prepare and commit of a layer get, the same for both.
 
     Only allow-listed annotations of the layer's author come through, and what the caller and
@@ -264,4 +276,5 @@ def snapshot_labels(layer: LayerPlan, image: Mapping[str, str]) -> dict[str, str
         own[labels.SNAPSHOT_PARENT_CHAIN_ID] = layer.parent
     if labels.CRI_IMAGE_REF in image:
         own[labels.CRI_LAYER_DIGEST] = str(layer.descriptor.digest)
+        own[labels.CRI_IMAGE_LAYERS] = labels.image_layers(above or (layer.descriptor.digest,))
     return {**labels.inherited(layer.descriptor.annotations), **image, **own}

@@ -58,14 +58,15 @@ class UnpackOptions:
 
     Attributes:
         snapshot_labels: more labels for every prepare and commit.
-        source: where the image comes from, for lazy backends (`…/cri.image-ref`); "" if nowhere.
+        source: labels that tell lazy backends where the image comes from, `…/cri.image-ref`
+            above all; none if it is from nowhere that they could go back to.
         limits: budgets of each layer.
         policy: what happens to owners and devices.
         discard: afterwards drop the references that keep the layer blobs.
     """
 
     snapshot_labels: Mapping[str, str] = field(default_factory=dict)
-    source: str = ""
+    source: Mapping[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     policy: ApplyPolicy = field(default_factory=ApplyPolicy)
     discard: bool = False
@@ -222,16 +223,23 @@ class Unpacker:
             ahead = FetchAhead(fetch, self._place.downloads, nursery, eager=eager)
             ahead.begin([layer.descriptor for layer in plan.holes])
             if len(self._snapshotters) == 1 and can_run_together(self._snapshotters[0]):
-                stages = [self._stage(self._snapshotters[0], p, image) for p in plan.holes]
+                stages = [self._stage(self._snapshotters[0], plan, p, image) for p in plan.holes]
                 await ParallelUnpacker(self._layers).unpack(stages, ahead)
                 return
             for layer in plan.holes:
                 lacking = [s for s in self._snapshotters if plan.lacks(s.name, layer)]
-                stages = [self._stage(snapshotter, layer, image) for snapshotter in lacking]
+                stages = [self._stage(snapshotter, plan, layer, image) for snapshotter in lacking]
                 await self._layers.unpack(stages, ahead)
 
-    def _stage(self, snapshotter: Snapshotter, layer: LayerPlan, image: Mapping[str, str]) -> Stage:
-        return Stage(self._place, snapshotter, layer, image)
+    def _stage(
+        self,
+        snapshotter: Snapshotter,
+        plan: ImagePlan,
+        layer: LayerPlan,
+        image: Mapping[str, str],
+    ) -> Stage:
+        above = [each.descriptor.digest for each in plan.layers[layer.index :]]
+        return Stage(self._place, snapshotter, layer, image, above)
 
     def _plan(self, pending: _Pending, config: Descriptor) -> ImagePlan:
         what = f"image manifest {pending.manifest.digest}"
@@ -247,7 +255,7 @@ class Unpacker:
         """Return the labels that every layer's prepare and commit get."""
         image = dict(self._options.snapshot_labels)
         if self._options.source:
-            image[labels.CRI_IMAGE_REF] = self._options.source
+            image.update(self._options.source)
             image[labels.CRI_MANIFEST_DIGEST] = str(pending.manifest.digest)
         return image
 

@@ -26,6 +26,7 @@ VERBS = {
                 "tag",
                 "check",
                 "inspect",
+                "status",
                 "mount",
                 "unmount",
                 "unpack",
