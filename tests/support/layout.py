@@ -80,7 +80,7 @@ def tar_of(*files: File) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for entry in files:
-            archive.addfile(_member(entry), io.BytesIO(entry.data))
+            archive.addfile(tar_member(entry), io.BytesIO(entry.data))
     return buffer.getvalue()
 
 
@@ -95,7 +95,8 @@ def opaque(directory: str) -> File:
     return File(f"{directory}/.wh..wh..opq" if directory else ".wh..wh..opq")
 
 
-def _member(entry: File) -> tarfile.TarInfo:
+def tar_member(entry: File) -> tarfile.TarInfo:
+    """Return the header of an entry."""
     member = tarfile.TarInfo(entry.name.rstrip("/"))
     member.uid, member.gid, member.mtime = entry.uid, entry.gid, entry.mtime
     member.mode = 0o644 if entry.mode is None else entry.mode

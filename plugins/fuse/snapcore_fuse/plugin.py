@@ -50,6 +50,11 @@ def snapcore_options() -> Mapping[str, Option]:
             default=default.sync_remove,
             help="Delete files when a snapshot is removed, not only at the next cleanup.",
         ),
+        "complete": Option(
+            kind=bool,
+            default=default.complete,
+            help="Fetch the rest of each layer when nothing else is wanted, and check all of it.",
+        ),
         "docker_config": Option(
             kind=str,
             default=default.docker_config,

@@ -35,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         deadline: seconds after which a read gives up.
         mount_options: added to every overlay mount.
         sync_remove: delete files in `remove` already, not only in `cleanup`.
+        complete: fetch the rest of each layer when nothing else is wanted.
         docker_config: path of a docker `config.json` with credentials, "" for none.
         secrets: path of a file of the same form, looked into first; "" for none.
         config_path: directories with a `hosts.toml` for each registry, the first one wins.
@@ -50,6 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     deadline: int = 30
     mount_options: tuple[str, ...] = ()
     sync_remove: bool = False
+    complete: bool = False
     docker_config: str = ""
     secrets: str = ""
     config_path: tuple[str, ...] = ()

@@ -1,0 +1,170 @@
+"""Bytes of lazy layers: from the cache, or from the registry that their puller named."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import suppress
+from typing import Final
+
+import trio
+
+from snapcore.errors import SnapcoreError, from_os_error
+from snapcore.oci import Digest
+from snapcore.registry import RangePatience
+from snapcore_fuse.daemon.messages import LayerState
+from snapcore_fuse.daemon.record import SourceRecord
+from snapcore_fuse.daemon.stock import Stock
+from snapcore_fuse.fetch import (
+    BlobSource,
+    FetchOptions,
+    FileSink,
+    FileSource,
+    LayerData,
+    Priority,
+    RegistrySource,
+    complete,
+)
+from snapcore_fuse.formats import BlobRange, LayerIndex
+
+_log = logging.getLogger(__name__)
+
+
+class LateSource:
+    """A layer's blob at its registry, which is asked for the first time by the first read.
+
+    So a daemon starts without network, and goes by new settings without being restarted.
+
+    Args:
+        stock: knows the registries.
+        record: the layer.
+    """
+
+    def __init__(self, stock: Stock, record: SourceRecord) -> None:
+        self._stock: Final = stock
+        self._record: Final = record
+        self._source: RegistrySource | None = None
+
+    async def read(self, wanted: BlobRange, priority: Priority) -> bytes:
+        """Return bytes of the blob; see `BlobSource.read`."""
+        if self._source is None:
+            client = self._stock.registries.client(self._record.layer)
+            patience = RangePatience(deadline=self._stock.settings.deadline)
+            self._source = RegistrySource(
+                await client.ranges(self._record.descriptor, self._record.reference, patience)
+            )
+        return await self._source.read(wanted, priority)
+
+    def distrust(self) -> None:
+        """Ask somebody else next time."""
+        if self._source is not None:
+            self._source.distrust()
+
+    def reopen(self) -> None:
+        """Go by the settings as they are now."""
+        self._source = None
+
+
+class Supply:
+    """The bytes of one layer, for every snapshot that shows some of its files.
+
+    Args:
+        stock: what all layers share.
+        record: where the layer comes from.
+        index: how it is read.
+        nursery: where fetches run.
+
+    Attributes:
+        record: where the layer comes from.
+        users: how many lazy snapshots are of this layer.
+    """
+
+    def __init__(
+        self, stock: Stock, record: SourceRecord, index: LayerIndex, nursery: trio.Nursery
+    ) -> None:
+        self.record: Final = record
+        self.users = 0
+        self._stock: Final = stock
+        self._nursery: Final = nursery
+        self._scope: Final = trio.CancelScope()
+        self._prefetch: Final = index.prefetch
+        self._origin: Final = LateSource(stock, record)
+        self._slots: Final = stock.slots(record.reference.host)
+        self._blob: Final = stock.places.blob(Digest.parse(record.layer.digest))
+        self._data: Final = LayerData(
+            Digest.parse(record.layer.digest),
+            Digest.parse(record.index),
+            index.reader,
+            self._origin,
+            stock.cache,
+            slots=self._slots,
+            nursery=nursery,
+            decoders=stock.decoders,
+            options=FetchOptions(deadline=stock.settings.deadline),
+        )
+
+    async def read(self, start: int, size: int) -> bytes:
+        """Return a stretch of the layer's stream; see `LayerData.read`."""
+        return await self._data.read(start, size)
+
+    def begin(self) -> None:
+        """Begin what is fetched without being asked for, if anything is."""
+        if os.path.exists(self._blob):
+            self._data.use(FileSource(self._blob))
+        else:
+            self._nursery.start_soon(self._run)
+
+    def reopen(self) -> None:
+        """Go by the settings as they are now."""
+        self._origin.reopen()
+
+    def end(self) -> None:
+        """Stop fetching, and delete what is here of the layer: nobody has it any more."""
+        self._scope.cancel()
+        self._stock.cache.forget(Digest.parse(self.record.layer.digest))
+        FileSink(self._blob).discard()
+        with suppress(FileNotFoundError):
+            os.unlink(self._blob)
+
+    def state(self) -> LayerState:
+        """Return how the layer fares."""
+        status = self._data.status()
+        return LayerState(
+            format=self.record.format,
+            size=self.record.size,
+            fetched=status.fetched,
+            served=status.served,
+            wasted=status.wasted,
+            requests=status.requests,
+            hits=status.hits,
+            misses=status.misses,
+            complete=status.complete,
+            error=status.last_error,
+        )
+
+    async def _run(self) -> None:
+        with self._scope:
+            await self._data.prefetch(self._prefetch)
+            if self._stock.settings.complete:
+                await self._complete()
+
+    async def _complete(self) -> None:
+        try:
+            os.makedirs(os.path.dirname(self._blob), mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise from_os_error(error, f"blob {self._blob!r}") from error
+        try:
+            await complete(
+                self._origin,
+                self._slots,
+                self.record.source,
+                FileSink(self._blob),
+                self._data.tally,
+            )
+        except SnapcoreError as error:
+            # What is read goes on being fetched piece by piece.
+            _log.warning("layer %s is not completed: %s", self.record.layer.digest, error)
+            self._data.tally.failed(error)
+            return
+        source: BlobSource = FileSource(self._blob)
+        self._data.use(source)

@@ -1,0 +1,148 @@
+"""How the daemon reaches registries: as the settings and the puller of each image say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from snapcore.content import ContentStore, LabelRecord
+from snapcore.errors import InvalidArgument, from_os_error
+from snapcore.oci import Descriptor, Digest
+from snapcore.registry import (
+    EVERYWHERE,
+    PUBLIC_ONLY,
+    Credentials,
+    CredentialSource,
+    DefaultHosts,
+    DockerConfig,
+    HostConfig,
+    HostsDirectories,
+    Proxies,
+    RegistryClient,
+    Tls,
+    Transport,
+    anonymous,
+    everywhere,
+    same_network,
+)
+from snapcore_fuse.daemon.messages import Layer
+from snapcore_fuse.settings import Settings
+
+
+class Registries:
+    """The clients of one daemon. For one trio run.
+
+    Args:
+        store: where documents go.
+        settings: what the operator chose.
+        environment: proxies, and what credential helpers run with.
+    """
+
+    def __init__(
+        self, store: ContentStore, settings: Settings, environment: Mapping[str, str]
+    ) -> None:
+        self._store: Final = store
+        self._settings: Final = settings
+        self._environment: Final = environment
+        self._clients: Final[dict[tuple[bool, bool], RegistryClient]] = {}
+
+    def client(self, layer: Layer) -> RegistryClient:
+        """Return the client for a layer's registry.
+
+        Raises:
+            InvalidArgument: a file with credentials or a proxy setting is malformed.
+            PermissionDenied: such a file cannot be read.
+        """
+        key = (layer.plain_http, layer.insecure)
+        if key not in self._clients:
+            self._clients[key] = self._make(*key)
+        return self._clients[key]
+
+    def document(self, descriptor: Descriptor, most: int) -> bytes:
+        """Return a blob of at most `most` bytes that was fetched, verified.
+
+        Raises:
+            NotFound: it was not.
+            RefusedInput: it is larger.
+        """
+        return self._store.read_blob(descriptor, most)
+
+    def close(self) -> None:
+        """Close idle connections."""
+        while self._clients:
+            self._clients.popitem()[1].close()
+
+    def _make(self, plain_http: bool, insecure: bool) -> RegistryClient:
+        settings = self._settings
+
+        def endpoint(host: str) -> HostConfig:
+            plain = plain_http or host in settings.plain_http
+            skip = insecure or host in settings.insecure
+            authorities = (settings.ca,) if settings.ca else ()
+            reach = PUBLIC_ONLY if settings.private_networks == "refuse" else EVERYWHERE
+            return DefaultHosts(plain, Tls(authorities, skip), reach).endpoint(host)
+
+        transport = Transport(
+            proxies=Proxies.from_environment(self._environment),
+            follow=everywhere if settings.private_networks == "allow" else same_network,
+        )
+        return RegistryClient(
+            self._store,
+            hosts=HostsDirectories(settings.config_path, endpoint),
+            credentials=_credentials(settings, self._environment),
+            transport=transport,
+        )
+
+
+def _credentials(settings: Settings, environment: Mapping[str, str]) -> CredentialSource:
+    paths = [path for path in (settings.secrets, settings.docker_config) if path]
+    configs = [_docker_config(path, environment) for path in paths]
+    if not configs:
+        return anonymous
+
+    def first(host: str) -> Credentials | None:
+        return next((found for c in configs if (found := c(host)) is not None), None)
+
+    return first
+
+
+def _docker_config(path: str, environment: Mapping[str, str]) -> DockerConfig:
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise from_os_error(error, f"credentials {path!r}") from error
+    try:
+        return DockerConfig.parse(data, environment)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{path!r}: {error}") from error
+
+
+class NoLabels:
+    """A label store that keeps nothing: the daemon's documents need no labels."""
+
+    def get(self, digest: Digest) -> LabelRecord | None:
+        """Know nothing."""
+        del digest
+        return None
+
+    def create(self, digest: Digest, size: int, labels: Mapping[str, str]) -> LabelRecord:
+        """Keep nothing."""
+        del digest, size
+        return LabelRecord(dict(labels), 0, 0)
+
+    def replace(self, digest: Digest, labels: Mapping[str, str]) -> LabelRecord:
+        """Keep nothing."""
+        return self.create(digest, 0, labels)
+
+    def change(self, digest: Digest, changes: Mapping[str, str]) -> LabelRecord:
+        """Keep nothing."""
+        return self.create(digest, 0, changes)
+
+    def delete(self, digest: Digest) -> None:
+        """Have nothing to delete."""
+        del digest
+
+    def digests(self) -> Iterator[Digest]:
+        """Yield nothing."""
+        return iter(())
