@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import msgspec
 import pytest
+import zstandard
 from support import tars
 from support.images import debian_tar, require_tools
 
@@ -277,7 +278,7 @@ def test_a_bomb_is_refused_by_its_ratio(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_blob_without_places_to_begin_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snapcore_fuse.formats.spans.cutter.MAX_SPAN", 30_000)
+    monkeypatch.setattr("snapcore_fuse.formats.spans.found.MAX_SPAN", 30_000)
     tar = tars.tar(tars.file(b"zeros", bytes(300_000)))
     with pytest.raises(RefusedInput, match="no place to begin"):
         build(gzip.compress(tar), tar)
@@ -474,3 +475,26 @@ def test_libz_that_is_too_old_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
             build(gzip.compress(bytes(1024)), bytes(1024))
     finally:
         libz._library.cache_clear()
+
+
+def test_a_window_keeps_only_what_its_span_refers_to() -> None:
+    """Spans are read with thin windows everywhere above; here they are really thin."""
+    rng = random.Random(11)
+    before, after = rng.randbytes(40_000), rng.randbytes(30_000)
+    used = before[-20_000:-19_000]
+    tar = tars.tar(tars.file(b"f", before + used + after))
+    packed = zlib.compressobj(9, wbits=31)
+    cut = 512 + len(before)
+    blob = packed.compress(tar[:cut]) + packed.flush(zlib.Z_BLOCK)
+    blob += packed.compress(tar[cut:]) + packed.flush()
+    source = source_of(blob, tar)
+    index = build_index([blob], source, LIMITS, gzip_span=cut)
+    windows = [zstandard.ZstdDecompressor().decompress(w) for w in index._spans.windows if w]
+    begin = 32768 - 20_000
+    assert windows[0][begin : begin + 1000] == used
+    # Noise is referred to here and there as well, a few bytes at a time.
+    assert 0 < sum(map(bool, windows[0])) < 1500
+    assert b"".join(pieces_of(index, blob)) == tar
+    whole = build_index([blob], source, LIMITS, gzip_span=cut, thin_windows=False)
+    assert len(whole.to_bytes()) > len(index.to_bytes()) + 20_000
+    assert b"".join(pieces_of(whole, blob)) == tar

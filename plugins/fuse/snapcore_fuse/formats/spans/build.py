@@ -10,7 +10,8 @@ from snapcore.archive import BlockReader, Limits, TarReader
 from snapcore.errors import DigestMismatch
 from snapcore.oci.digest import Hasher
 from snapcore_fuse.formats.entries import EntryPacker
-from snapcore_fuse.formats.spans.cutter import GzipCutter, SpanList, cut_plain
+from snapcore_fuse.formats.spans.cutter import GzipCutter, cut_plain
+from snapcore_fuse.formats.spans.found import SpanList
 from snapcore_fuse.formats.spans.index import BLOCK, SpanIndex
 from snapcore_fuse.formats.types import LayerSource
 
@@ -23,7 +24,12 @@ _REST: Final = 1 << 18
 
 
 def build_index(
-    blocks: Iterable[bytes], source: LayerSource, limits: Limits, *, gzip_span: int = GZIP_SPAN
+    blocks: Iterable[bytes],
+    source: LayerSource,
+    limits: Limits,
+    *,
+    gzip_span: int = GZIP_SPAN,
+    thin_windows: bool = True,
 ) -> SpanIndex:
     """Return the index of a layer that is a gzip or uncompressed tar.
 
@@ -34,6 +40,8 @@ def build_index(
         source: what it must turn out to be.
         limits: budgets of the layer.
         gzip_span: least uncompressed bytes of a span.
+        thin_windows: keep of each window only what is referred to. It makes the index of a gzip
+            layer three times smaller, and takes six times as long as reading the layer.
 
     Raises:
         DigestMismatch: the blob or its tar is not what `source` says.
@@ -47,7 +55,7 @@ def build_index(
         head += more
     whole = itertools.chain((head,), blob) if head else iter(())
     compressed = head.startswith(_GZIP_MAGIC)
-    spans = SpanList(compressed)
+    spans = SpanList(compressed, thin_windows)
     if compressed:
         plain = GzipCutter(spans, limits, gzip_span).cut(whole)
     else:

@@ -6,110 +6,18 @@ far enough behind the last one is taken.
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
-
-import zstandard
 
 from snapcore.archive import Limits
 from snapcore.errors import RefusedInput
-from snapcore_fuse.formats.cuts import Cuts
-from snapcore_fuse.formats.envelope import numbers
+from snapcore_fuse.formats.spans.found import SpanList
 from snapcore_fuse.formats.spans.libz import GZIP, InflateStream, new_output, taken
-from snapcore_fuse.formats.spans.reader import MAX_SPAN, MEMBER, Spans
+from snapcore_fuse.formats.spans.reader import MEMBER
 
 _OUTPUT: Final = 256 * 1024
 _RATIO_FREE: Final = 64 << 20
-_WINDOW_LEVEL: Final = 12
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a span may begin."""
-
-    offset: int
-    mode: int
-    window: bytes
-
-
-class SpanList:
-    """The spans found so far."""
-
-    def __init__(self, compressed: bool) -> None:
-        """Start at the beginning of a blob."""
-        self._compressed = compressed
-        self._starts = numbers("Q")
-        self._places = numbers("Q")
-        self._modes = bytearray()
-        self._windows: list[bytes] = []
-        self._digests = bytearray()
-        self._hasher = hashlib.sha256()
-        self._packer = zstandard.ZstdCompressor(level=_WINDOW_LEVEL)
-        self._next: _Place | None = _Place(0, MEMBER, b"")
-        self.position = 0
-
-    @property
-    def length(self) -> int:
-        """Uncompressed bytes of the last span so far."""
-        return self.position - self._starts[-1] if self._starts else 0
-
-    def offer(self, offset: int, mode: int, window: bytes) -> None:
-        """Begin a span at this place of the blob, once bytes come out of it."""
-        self._next = _Place(offset, mode, window)
-
-    def add(self, data: bytes) -> None:
-        """Take the next uncompressed bytes."""
-        if not data:
-            return
-        if self._next is not None:
-            self._begin(self._next)
-            self._next = None
-        self._hasher.update(data)
-        self.position += len(data)
-
-    def check(self, offset: int) -> None:
-        """Check that the last span, read up to `offset` of the blob, can be served.
-
-        Raises:
-            RefusedInput: it is too long.
-        """
-        begun = self._places[-1] if self._places else 0
-        if max(self.length, offset - begun) > MAX_SPAN:
-            raise RefusedInput(
-                f"no place to begin decoding within {MAX_SPAN} bytes behind byte {begun}"
-                " of the layer's blob"
-            )
-
-    def finish(self, size: int) -> Spans:
-        """Return the spans of a blob of `size` bytes.
-
-        Raises:
-            RefusedInput: the last one is too long.
-        """
-        self.check(size)
-        if self._starts:
-            self._digests += self._hasher.digest()
-        self._starts.append(self.position)
-        self._places.append(size)
-        return Spans(
-            Cuts(self._starts),
-            self._places,
-            bytes(self._modes) if self._compressed else b"",
-            tuple(self._windows) if self._compressed else (),
-            bytes(self._digests),
-        )
-
-    def _begin(self, place: _Place) -> None:
-        if self._starts:
-            self._digests += self._hasher.digest()
-            self._hasher = hashlib.sha256()
-        self._starts.append(self.position)
-        self._places.append(place.offset)
-        self._modes.append(place.mode)
-        self._windows.append(self._packer.compress(place.window) if place.window else b"")
 
 
 def cut_plain(blocks: Iterator[bytes], spans: SpanList, span_size: int) -> Iterator[bytes]:
@@ -198,6 +106,7 @@ class GzipCutter:
     def _more(self, blocks: Iterator[bytes]) -> bytes:
         data = next(blocks, b"")
         self._read += len(data)
+        self._spans.hold(data)
         return data
 
     def _account(self) -> None:

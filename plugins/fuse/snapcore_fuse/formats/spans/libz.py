@@ -30,6 +30,7 @@ _OK: Final = 0
 _STREAM_END: Final = 1
 _BUFFER_ERROR: Final = -5
 _BITS: Final = 7
+_TRAILER: Final = 8
 _LAST_BLOCK: Final = 64
 _BLOCK_END: Final = 128
 
@@ -192,6 +193,32 @@ class InflateStream:
         if result != _OK:
             message = self._stream.msg or b"result %d" % result
             raise zlib.error(message.decode())
+
+
+def resume(data: bytes, bits: int, window: bytes, output: Output) -> tuple[bytes, int]:
+    """Inflate from the middle of a gzip member until it ends or `output` is full.
+
+    Args:
+        data: from the byte on in which the place is.
+        bits: how many of that byte belong to what comes; 0 for all.
+        window: what came out before.
+        output: where to.
+
+    Returns:
+        What follows the member's trailer, b"" if the member did not end; and how many bytes
+        were put out.
+
+    Raises:
+        zlib.error: the data is damaged.
+    """
+    first = 0
+    if bits and data:
+        first, data = data[0] >> (8 - bits), data[1:]
+    with InflateStream(RAW) as stream:
+        stream.start_at(bits, first, window)
+        stream.give(data)
+        done = stream.fill(output, 0)
+        return (stream.rest()[_TRAILER:] if stream.ended else b""), done
 
 
 def new_output(size: int) -> Output:

@@ -15,11 +15,10 @@ from snapcore.errors import DataLoss
 from snapcore_fuse.formats.cuts import Cuts
 from snapcore_fuse.formats.spans.libz import (
     GZIP,
-    RAW,
     WINDOW,
     InflateStream,
-    Output,
     new_output,
+    resume,
     taken,
 )
 from snapcore_fuse.formats.types import BlobRange, Piece
@@ -29,7 +28,6 @@ MAX_SPAN: Final = 64 << 20
 """Most bytes of a span, compressed or not: they are held at once."""
 MEMBER: Final = 8
 """Mode of a span that begins with a gzip member; less: bits of the byte before it."""
-_TRAILER: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +99,10 @@ class SpanReader:
 
     def _inflate(self, piece: Piece, data: bytes) -> bytes:
         output, done = new_output(piece.size), 0
-        if self._spans.modes[piece.number] != MEMBER:
-            data, done = self._resume(piece, data, output)
         try:
+            if self._spans.modes[piece.number] != MEMBER:
+                window = self._window(piece.number)
+                data, done = resume(data, self._bits(piece.number), window, output)
             while done < piece.size:
                 with InflateStream(GZIP) as stream:
                     stream.give(data)
@@ -111,25 +110,9 @@ class SpanReader:
                     if done < piece.size and not stream.ended:
                         raise DataLoss(f"span {piece.number} of a layer is cut off")
                     data = stream.rest()
-        except zlib.error as error:
-            raise _damaged(piece, error) from error
-        return taken(output, piece.size)
-
-    def _resume(self, piece: Piece, data: bytes, output: Output) -> tuple[bytes, int]:
-        """Inflate up to the end of the member that the span begins in; return what follows."""
-        bits, first = self._bits(piece.number), 0
-        if bits and data:
-            first, data = data[0] >> (8 - bits), data[1:]
-        try:
-            with InflateStream(RAW) as stream:
-                stream.start_at(bits, first, self._window(piece.number))
-                stream.give(data)
-                done = stream.fill(output, 0)
-                if done < piece.size and not stream.ended:
-                    raise DataLoss(f"span {piece.number} of a layer is cut off")
-                return stream.rest()[_TRAILER:], done
         except (zlib.error, zstandard.ZstdError) as error:
-            raise _damaged(piece, error) from error
+            raise DataLoss(f"span {piece.number} of a layer is damaged: {error}") from error
+        return taken(output, piece.size)
 
     def _window(self, number: int) -> bytes:
         packed = self._spans.windows[number]
@@ -138,7 +121,3 @@ class SpanReader:
         if not 0 <= zstandard.frame_content_size(packed) <= WINDOW:
             raise DataLoss(f"the window of span {number} of a layer is too large")
         return zstandard.ZstdDecompressor().decompress(packed)
-
-
-def _damaged(piece: Piece, error: Exception) -> DataLoss:
-    return DataLoss(f"span {piece.number} of a layer is damaged: {error}")
