@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long lint demo bench bench-quick clean
+.PHONY: help setup test test-long lint demo bench bench-quick bench-lazy clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -32,6 +32,9 @@ bench: ## unpacking beside containerd, umoci, skopeo and tar: three rounds (root
 bench-quick: ## the same with a tenth of the image, as many rounds as two minutes allow
 	@$(PYTHON) scripts/setup.py --bench
 	@$(VENV) -m benchmarks.unpack --image quick --within 120
+
+bench-lazy: setup ## starting a program of an image behind a slow link (root)
+	@$(VENV) -m benchmarks.lazy
 
 clean: ## remove .venv, caches and built test images
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
