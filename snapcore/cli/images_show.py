@@ -105,7 +105,7 @@ def _record(found: ImageCheck) -> dict[str, Json]:
     return {
         "name": found.reference,
         "digest": str(found.descriptor.digest),
-        "status": "complete" if found.complete else "incomplete",
+        "status": found.status,
         "present_bytes": found.present_bytes,
         "required_bytes": found.required_bytes,
         "missing": [str(descriptor.digest) for descriptor in found.missing],

@@ -9,6 +9,10 @@ from snapcore.gc.graph import Edge as Edge
 from snapcore.gc.graph import Graph as Graph
 from snapcore.gc.graph import Thing as Thing
 from snapcore.gc.graph import ThingKind as ThingKind
+from snapcore.gc.shares import Released as Released
+from snapcore.gc.shares import Share as Share
+from snapcore.gc.shares import released as released
+from snapcore.gc.shares import shares as shares
 from snapcore.gc.values import Budget as Budget
 from snapcore.gc.values import Garbage as Garbage
 from snapcore.gc.values import Plan as Plan

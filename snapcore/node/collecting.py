@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from snapcore.content import ContentStore
 from snapcore.errors import PermissionDenied, SnapcoreError
-from snapcore.gc import Budget, Collector, Explanation, Graph, Plan, Report, explain, find
+from snapcore.gc import (
+    Budget,
+    Collector,
+    Explanation,
+    Graph,
+    Plan,
+    Released,
+    Report,
+    Share,
+    explain,
+    find,
+    released,
+    shares,
+)
 from snapcore.gc.scan import Sources
 from snapcore.gc.values import Backends
 from snapcore.locks import owner_alive
-from snapcore.metadata import Metadata, Resource
+from snapcore.metadata import Image, Metadata, Resource
 from snapcore.node.mounting import Mounter
 from snapcore.node.selection import Snapshotters
 from snapcore.snapshots import Checkpoint, Snapshotter, no_checkpoint
@@ -105,6 +118,25 @@ class Garbage:
             SnapcoreError: something could not be read.
         """
         return self._collector(no_checkpoint).graph()
+
+    def shares(self) -> Mapping[str, Share]:
+        """Return how much each image keeps, alone and with others, by name.
+
+        Raises:
+            SnapcoreError: something could not be read.
+        """
+        return shares(self.graph())
+
+    def released(self, images: Iterable[Image]) -> Released:
+        """Say what of removed images a collection takes, and who keeps the rest.
+
+        Args:
+            images: records that were removed.
+
+        Raises:
+            SnapcoreError: something could not be read.
+        """
+        return released(self.graph(), images)
 
     def why(self, text: str) -> Sequence[Explanation]:
         """Say what keeps a thing, or that nothing does.

@@ -126,6 +126,11 @@ class ImageCheck:
         return not self.missing
 
     @property
+    def status(self) -> str:
+        """`complete` or `incomplete`."""
+        return "complete" if self.complete else "incomplete"
+
+    @property
     def present_bytes(self) -> int:
         """Bytes of the required blobs that are here."""
         missing = {d.digest for d in self.missing}

@@ -65,6 +65,36 @@ def test_nothing_is_left_of_a_removed_image(root: Path) -> None:
     assert answer(root, "gc")["removed"] == []
 
 
+def test_images_say_how_much_they_keep_alone_and_with_others(root: Path) -> None:
+    (alone,) = answer(root, "images", "ls")
+    assert (alone["status"], alone["unpacked_for"]) == ("complete", ["native", "overlay"])
+    assert alone["unique_bytes"] == alone["kept_bytes"] > 0 == alone["shared_bytes"]
+    answer(root, "images", "tag", alone["name"], "localhost/other:1")
+    for shared in answer(root, "images", "ls"):
+        assert (shared["unique_bytes"], shared["shared_bytes"]) == (0, alone["kept_bytes"])
+    table = call("--root", str(root), "images", "ls").out
+    assert "UNIQUE" in table.splitlines()[0]
+    one = answer(root, "images", "rm", alone["name"], "--sync")
+    assert (one["garbage"], one["removed"], one["freed"]) == ([], [], 0)
+    assert [(by["id"], by["size"]) for by in one["shared"]] == [
+        ("localhost/other:1", alone["kept_bytes"])
+    ]
+    text = call("--root", str(root), "images", "rm", "localhost/other:1").out
+    assert text.splitlines()[0] == "localhost/other:1"
+    plan = answer(root, "gc", "--dry-run")
+    assert plan["size"] == alone["kept_bytes"]
+    assert f"({len(plan['garbage'])} things)" in text
+
+
+def test_a_removal_collects_at_once_if_asked(root: Path) -> None:
+    (image,) = answer(root, "images", "ls")
+    done = answer(root, "images", "rm", image["name"], "--sync")
+    assert done["freed"] == done["size"] == image["kept_bytes"]
+    assert sorted(map(str, done["removed"])) == sorted(map(str, done["garbage"]))
+    assert answer(root, "content", "ls") == []
+    assert call("--root", str(root), "images", "rm", image["name"]).code == 3
+
+
 def test_a_lease_keeps_what_it_holds_until_it_is_removed(root: Path) -> None:
     (image,) = answer(root, "images", "ls")
     held = f"content={image['digest']}"

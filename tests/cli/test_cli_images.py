@@ -72,7 +72,7 @@ def test_tag_and_remove(snapcore: Snapcore) -> None:
     tagged = snapcore("images", "tag", NAME, "localhost/other:1", "--format", "json").record()
     assert tagged["name"] == "localhost/other:1"
     assert tagged["digest"] == image_digest(snapcore, NAME)
-    assert snapcore("images", "rm", NAME).out == f"{NAME}\n"
+    assert snapcore("images", "rm", NAME, "-q").out == f"{NAME}\n"
     assert snapcore("images", "ls", "-q").out == "localhost/other:1\n"
     assert snapcore("content", "ls", "-q").out.count("\n") == 4
 
