@@ -162,7 +162,25 @@ def test_requests_are_bounded(cache: ChunkCache) -> None:
     async def main() -> None:
         async with bench(cache) as b:
             await b.check(0, 50_000)
-            assert b.asked == [(at, min(at + 8000, 50_000)) for at in range(0, 50_000, 8000)]
+            assert max(end - start for start, end in b.asked) == 8000
+            assert len(b.asked) == 7
+            assert sum(end - start for start, end in b.asked) == 50_000
+
+    run(main)
+
+
+def test_a_piece_of_a_queued_stretch_is_hurried_alone(cache: ChunkCache) -> None:
+    async def main() -> None:
+        async with bench(cache, total=2) as b, trio.open_nursery() as nursery:
+            nursery.start_soon(b.check, 0, 8000, Priority.PREFETCH)
+            await trio.sleep(0.1)
+            nursery.start_soon(b.check, 20_000, 20_000, Priority.PREFETCH)
+            await trio.sleep(0.1)
+            await b.check(33_000, 1000)
+            # With the two pieces that may ride along, and without the rest of its stretch.
+            assert b.asked[1] == (33_000, 35_000)
+            await trio.sleep(9)
+            assert sum(end - start for start, end in b.asked) == 28_000
 
     run(main)
 
@@ -228,7 +246,7 @@ def test_a_queued_prefetch_that_somebody_needs_is_hurried(cache: ChunkCache) -> 
         async with bench(cache, total=2) as b, trio.open_nursery() as nursery:
             for number in range(0, 20, 2):
                 nursery.start_soon(b.check, number * 1000, 1000, Priority.PREFETCH)
-            await trio.sleep(0.1)
+                await trio.sleep(0.01)
             started = trio.current_time()
             await b.check(18_000, 1000)
             assert trio.current_time() - started == pytest.approx(1)

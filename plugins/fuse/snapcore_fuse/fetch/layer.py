@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Final
 
@@ -16,31 +17,14 @@ from snapcore_fuse.fetch.ahead import ReadAhead
 from snapcore_fuse.fetch.slots import Slots, Ticket
 from snapcore_fuse.fetch.tally import Tally
 from snapcore_fuse.fetch.types import BlobSource, FetchOptions, LayerStatus, Priority
+from snapcore_fuse.fetch.wants import Want, Wants, covering, portions
 from snapcore_fuse.formats import BlobRange, LayerReader, Piece
 
 _LOG: Final = logging.getLogger(__name__)
 
 
-@dataclass(eq=False, slots=True)
-class _Want:
-    """A piece that is on its way, and how that ended."""
-
-    piece: Piece
-    ticket: Ticket
-    done: trio.Event = field(default_factory=trio.Event)
-    data: bytes | None = None
-    error: SnapcoreError | None = None
-
-    def finish(self, data: bytes) -> None:
-        """Hand the bytes to everybody who waits."""
-        self.data = data
-        self.done.set()
-
-    def fail(self, error: SnapcoreError) -> None:
-        """Hand an error to everybody who waits, unless they have the bytes."""
-        if not self.done.is_set():
-            self.error = error
-            self.done.set()
+PORTION_BYTES: Final = 512 << 10
+"""So much of the stream is decoded by one thread at a time: a hop for each piece costs more."""
 
 
 class LayerData:
@@ -86,8 +70,7 @@ class LayerData:
         self._decoders: Final = decoders or trio.CapacityLimiter(2)
         self._options: Final = options or FetchOptions()
         self._ahead: Final = ReadAhead(self._options.read_ahead)
-        self._wants: Final[dict[int, _Want]] = {}
-        self._queued: Final[dict[int, _Want]] = {}
+        self._wants: Final = Wants(self._options, self._start, slots.hurry)
 
     async def read(self, start: int, size: int, priority: Priority = Priority.BLOCKED) -> bytes:
         """Return bytes of the stream.
@@ -122,14 +105,9 @@ class LayerData:
 
         What fails is left to the reads that need it.
         """
-        wants = []
-        for number in range(self._reader.count):
-            piece = self._reader.piece(number)
-            if piece.blob.offset >= blob_bytes:
-                break
-            if not self._cached(piece):
-                wants.append(self._want(piece, Priority.PREFETCH))
-        for want in wants:
+        numbered = map(self._reader.piece, range(self._reader.count))
+        pieces = itertools.takewhile(lambda piece: piece.blob.offset < blob_bytes, numbered)
+        for want in self._wants.add(self._absent(pieces), Priority.PREFETCH):
             await want.done.wait()
 
     def use(self, source: BlobSource) -> None:
@@ -142,34 +120,31 @@ class LayerData:
         return self.tally.status()
 
     async def _gather(self, start: int, size: int, priority: Priority) -> bytes:
-        parts: list[bytes | tuple[_Want, bool]] = []
-        pieces = list(self._reader.pieces(start, size))
-        for piece in pieces:
+        parts: dict[int, bytes] = {}
+        absent = []
+        for piece in self._reader.pieces(start, size):
             first, last = _overlap(piece, start, size)
             found = self._cache.get(self._key(piece), first, last - first)
             if found is None:
-                self.tally.misses += 1
-                joined = piece.number in self._wants
-                parts.append((self._want(piece, priority), joined))
-            else:
-                self.tally.hits += 1
-                parts.append(found)
+                absent.append(piece)
+            parts[piece.number] = found or b""
+        self.tally.hits += len(parts) - len(absent)
+        self.tally.misses += len(absent)
+        known = {piece.number for piece in absent if piece.number in self._wants}
+        wants = self._wants.add(absent, priority)
         if priority is Priority.BLOCKED:
             self._fetch_ahead(start, size)
-        whole = []
-        for piece, part in zip(pieces, parts, strict=True):
-            if isinstance(part, bytes):
-                whole.append(part)
-            else:
-                first, last = _overlap(piece, start, size)
-                whole.append((await self._wait(*part, priority))[first:last])
-        return b"".join(whole)
+        for want in wants:
+            first, last = _overlap(want.piece, start, size)
+            data = await self._wait(want, want.piece.number in known, priority)
+            parts[want.piece.number] = data[first:last]
+        return b"".join(parts.values())
 
-    async def _wait(self, want: _Want, joined: bool, priority: Priority) -> bytes:
+    async def _wait(self, want: Want, joined: bool, priority: Priority) -> bytes:
         await want.done.wait()
         if want.data is None and joined:
             # It began before we came, and may have failed of what is over by now.
-            want = self._want(want.piece, priority)
+            (want,) = self._wants.add([want.piece], priority)
             await want.done.wait()
         if want.data is None:
             assert want.error is not None
@@ -181,103 +156,72 @@ class LayerData:
         first, last = self._ahead.note(start, size)
         last = min(last, self._reader.size)
         if first < last:
-            for piece in self._reader.pieces(first, last - first):
-                if not self._cached(piece):
-                    self._want(piece, Priority.PREFETCH)
+            pieces = self._reader.pieces(first, last - first)
+            self._wants.add(self._absent(pieces), Priority.PREFETCH)
 
-    def _want(self, piece: Piece, priority: Priority) -> _Want:
-        want = self._wants.get(piece.number)
-        if want is not None and want.error is None:
-            self._slots.hurry(want.ticket, priority)
-            return want
-        want = _Want(piece, Ticket(priority))
-        self._wants[piece.number] = self._queued[piece.number] = want
-        self._nursery.start_soon(self._fetch, want.ticket)
-        return want
+    def _absent(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        return (piece for piece in pieces if self._key(piece) not in self._cache)
+
+    def _start(self, ticket: Ticket) -> None:
+        self._nursery.start_soon(self._fetch, ticket)
+        # At once, since tasks that begin together run in any order.
+        self._slots.enqueue(ticket)
 
     async def _fetch(self, ticket: Ticket) -> None:
-        """Wait for a slot, then fetch what is wanted most with what is queued around it."""
-        batch: list[_Want] = []
+        """Wait for a slot, then fetch what the ticket stands for and what lies around it."""
+        batch: list[Want] = []
         try:
             await self._slots.acquire(ticket)
             try:
-                batch = self._take_batch(ticket)
+                batch = self._wants.take(ticket)
                 if not batch:
                     return
                 blob, data = await self._request(batch, ticket.priority)
             finally:
                 self._slots.release(ticket)
             async with trio.open_nursery() as nursery:
-                for item in batch:
-                    nursery.start_soon(self._deliver, item, blob, data)
+                for portion in portions(batch, PORTION_BYTES):
+                    nursery.start_soon(self._deliver, portion, blob, data)
         except SnapcoreError as error:
             self._give_up(batch, error)
         finally:
             # Nobody waits here any more but when the whole nursery was cancelled.
-            for item in batch or self._holders(ticket):
-                item.fail(Unavailable(f"fetching of layer {str(self.digest)!r} was stopped"))
-                for table in (self._wants, self._queued):
-                    if table.get(item.piece.number) is item:
-                        del table[item.piece.number]
+            for want in batch or self._wants.take(ticket):
+                want.fail(Unavailable(f"fetching of layer {str(self.digest)!r} was stopped"))
+                self._wants.forget(want)
 
-    def _holders(self, ticket: Ticket) -> list[_Want]:
-        """Return the queued piece that has this ticket; none if another's request took it along."""
-        return [want for want in self._queued.values() if want.ticket is ticket]
-
-    def _take_batch(self, ticket: Ticket) -> list[_Want]:
-        """Take out of the queue what is wanted most, and its neighbours."""
-        holders = self._holders(ticket)
-        if not holders:
-            return []
-        # Not the holder itself: in order of the queue, so that requests do not get in splinters.
-        want = min(self._queued.values(), key=lambda item: item.ticket.priority)
-        holders[0].ticket, want.ticket = want.ticket, ticket
-        numbers = sorted(self._queued)
-        at = numbers.index(want.piece.number)
-        batch, blob = [want], want.piece.blob
-        for side in (numbers[at + 1 :], reversed(numbers[:at])):
-            for number in side:
-                item = self._queued[number]
-                joined = _joined(blob, item.piece.blob, self._options.gap)
-                urgent = item.ticket.priority <= ticket.priority
-                most = self._options.request if urgent else self._options.ride
-                if joined is None or joined.size > most:
-                    break
-                batch.append(item)
-                blob = joined
-        for item in batch:
-            del self._queued[item.piece.number]
-        return batch
-
-    async def _request(self, batch: list[_Want], priority: Priority) -> tuple[BlobRange, bytes]:
-        ranges = sorted((item.piece.blob for item in batch), key=lambda blob: blob.offset)
-        first, end, used = ranges[0].offset, ranges[0].offset, 0
-        for blob in ranges:
+    async def _request(self, batch: list[Want], priority: Priority) -> tuple[BlobRange, bytes]:
+        wanted = covering(batch)
+        end, used = wanted.offset, 0
+        for blob in sorted((want.piece.blob for want in batch), key=lambda blob: blob.offset):
             used += max(blob.end - max(blob.offset, end), 0)
             end = max(end, blob.end)
-        wanted = BlobRange(first, end - first)
         self.tally.requests += 1
         data = await self._source.read(wanted, priority)
         self.tally.came(len(data), used)
         return wanted, data
 
-    async def _deliver(self, want: _Want, blob: BlobRange, data: bytes) -> None:
-        piece = want.piece
-        at = piece.blob.offset - blob.offset
-        try:
+    async def _deliver(self, portion: list[Want], blob: BlobRange, data: bytes) -> None:
+        """Decode some of the pieces that came, hand them out, and put them into the cache."""
+        decode = partial(self._decoded, portion, blob, data)
+        results = await trio.to_thread.run_sync(decode, limiter=self._decoders)
+        wrong = []
+        for want, result in zip(portion, results, strict=True):
+            if isinstance(result, bytes):
+                want.finish(result)
+            else:
+                wrong.append((want, result))
+        # Until they are in the cache, whoever wants them finds them here.
+        await trio.to_thread.run_sync(self._keep, portion)
+        for want, error in wrong:
+            _LOG.warning("%s; asking once more", error)
             try:
-                plain = await self._decode(piece, data[at : at + piece.blob.size])
-            except DataLoss as error:
-                _LOG.warning("%s; asking once more", error)
-                plain = await self._ask_again(want)
-        except SnapcoreError as error:
-            self._give_up([want], error)
-            return
-        want.finish(plain)
-        # Until it is in the cache, whoever wants it finds it here.
-        await trio.to_thread.run_sync(self._cache.put, self._key(piece), plain)
+                want.finish(await self._ask_again(want))
+            except SnapcoreError as final:
+                self._give_up([want], final)
+        await trio.to_thread.run_sync(self._keep, [want for want, _ in wrong])
 
-    async def _ask_again(self, want: _Want) -> bytes:
+    async def _ask_again(self, want: Want) -> bytes:
         """Fetch a piece whose bytes proved wrong once more, from somebody else if possible."""
         blob = want.piece.blob
         self.tally.wasted += blob.size
@@ -290,31 +234,38 @@ class LayerData:
         finally:
             self._slots.release(ticket)
         self.tally.came(len(data), len(data))
-        return await self._decode(want.piece, data)
+        decode = partial(self._decoded, [want], blob, data)
+        (result,) = await trio.to_thread.run_sync(decode, limiter=self._decoders)
+        if isinstance(result, bytes):
+            return result
+        raise result
 
-    async def _decode(self, piece: Piece, data: bytes) -> bytes:
-        work = partial(self._decoded, piece, data)
-        return await trio.to_thread.run_sync(work, limiter=self._decoders)
+    def _decoded(
+        self, portion: list[Want], blob: BlobRange, data: bytes
+    ) -> list[bytes | SnapcoreError]:
+        results: list[bytes | SnapcoreError] = []
+        for want in portion:
+            piece = want.piece
+            at = piece.blob.offset - blob.offset
+            try:
+                results.append(self._reader.decode(piece, data[at : at + piece.blob.size]))
+            except SnapcoreError as error:
+                results.append(error)
+            except Exception as error:  # noqa: BLE001 - a reader's mistake costs one read
+                what = f"piece {piece.number} of layer {str(self.digest)!r}"
+                _LOG.exception("cannot decode %s", what)
+                results.append(DataLoss(f"{what}: {error}"))
+        return results
 
-    def _decoded(self, piece: Piece, data: bytes) -> bytes:
-        try:
-            return self._reader.decode(piece, data)
-        except SnapcoreError:
-            raise
-        except Exception as error:
-            # A reader's mistake must cost one read, not every mount of the daemon.
-            _LOG.exception("piece %d of layer %s", piece.number, self.digest)
-            raise DataLoss(
-                f"piece {piece.number} of layer {str(self.digest)!r}: {error}"
-            ) from error
+    def _keep(self, portion: list[Want]) -> None:
+        for want in portion:
+            if want.data is not None:
+                self._cache.put(self._key(want.piece), want.data)
 
-    def _give_up(self, batch: list[_Want], error: SnapcoreError) -> None:
+    def _give_up(self, batch: list[Want], error: SnapcoreError) -> None:
         self.tally.failed(error)
-        for item in batch:
-            item.fail(error)
-
-    def _cached(self, piece: Piece) -> bool:
-        return self._key(piece) in self._cache
+        for want in batch:
+            want.fail(error)
 
     def _key(self, piece: Piece) -> ChunkKey:
         return ChunkKey(self.digest, self._index, piece.number)
@@ -326,11 +277,3 @@ class LayerData:
 def _overlap(piece: Piece, start: int, size: int) -> tuple[int, int]:
     """Return which bytes of a piece lie in a stretch of the stream: the first, and the end."""
     return max(start - piece.start, 0), min(start + size - piece.start, piece.size)
-
-
-def _joined(one: BlobRange, other: BlobRange, gap: int) -> BlobRange | None:
-    """Return the range that covers two, None if they lie farther apart than `gap`."""
-    first, end = min(one.offset, other.offset), max(one.end, other.end)
-    if end - first > one.size + other.size + gap:
-        return None
-    return BlobRange(first, end - first)

@@ -58,11 +58,17 @@ class Slots:
         self._stoppable: Final[set[trio.CancelScope]] = set()
         self._quiet_since = float("-inf")
 
+    def enqueue(self, ticket: Ticket) -> None:
+        """Take a place in the queue, for an `acquire` that follows for certain."""
+        self._waiting.append(ticket)
+
     async def acquire(self, ticket: Ticket) -> None:
         """Wait for a slot; `release` gives it back."""
-        self._waiting.append(ticket)
+        if not ticket.granted and ticket not in self._waiting:
+            self._waiting.append(ticket)
         self._changed()
         try:
+            await trio.lowlevel.checkpoint()
             while not ticket.granted:
                 # Background work is also waiting for time to pass.
                 with trio.move_on_after(max(self._quiet, _MIN_POLL)):
