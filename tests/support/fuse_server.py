@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -140,10 +141,10 @@ class _Streams:
             raise Unavailable("the registry is gone")
         if self.fault == "short":
             size -= 1
-        if self.fault == "slow":
+        if self.fault in ("slow", "stuck"):
             self.waiting += 1
             self.most = max(self.most, self.waiting)
-            await trio.sleep(0.02)
+            await trio.sleep(0.02 if self.fault == "slow" else math.inf)
             self.waiting -= 1
         return os.pread(self._files[source].fileno(), size, start)
 

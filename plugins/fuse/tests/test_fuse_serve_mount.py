@@ -336,6 +336,21 @@ def test_a_terminated_server_leaves_nothing(tmp_path: FilePath, census: None) ->
         assert os.listdir(server.mountpoint) == []
 
 
+def test_a_server_ends_while_it_waits_for_bytes(tmp_path: FilePath, census: None) -> None:
+    with fuse_server(tmp_path) as server, ThreadPoolExecutor(4) as pool:
+        directory = server.add(1, lazy([file(f"f{n}", b"f") for n in range(4)]))
+        server.tell("fault", 1, "stuck")
+        reads = [pool.submit(FilePath(f"{directory}/f{n}").read_bytes) for n in range(4)]
+        deadline = time.monotonic() + 10
+        while int(server.tell("most", 1)) < len(reads):
+            assert time.monotonic() < deadline
+        assert server.stop(signal.SIGTERM) == 0
+        for read in reads:
+            with pytest.raises(OSError, match=r"not connected|aborted"):
+                read.result(10)
+        assert not mounts_below(server.mountpoint)
+
+
 def test_an_unmounted_server_ends(tmp_path: FilePath, census: None) -> None:
     with fuse_server(tmp_path) as server:
         subprocess.run(["umount", server.mountpoint], check=True)

@@ -232,10 +232,14 @@ class PyfuseTransport:
 
     async def _start(self, mountpoint: str, started: Callable[[], None]) -> None:
         # Asks the mount itself, so not in this thread; given up when the session ends first.
-        await trio.to_thread.run_sync(
-            set_read_ahead, mountpoint, self._settings.read_ahead, abandon_on_cancel=True
-        )
-        started()
+        try:
+            await trio.to_thread.run_sync(
+                set_read_ahead, mountpoint, self._settings.read_ahead, abandon_on_cancel=True
+            )
+        except OSError as error:
+            _log.warning("%r went away before it was served: %s", mountpoint, error)
+        else:
+            started()
 
     def forget(self, snapshot: int) -> None:
         """See `FuseTransport.forget`."""
