@@ -7,6 +7,7 @@ import click
 from snapcore.cli.flags import Verbs
 from snapcore.cli.images_export import export
 from snapcore.cli.images_import import import_
+from snapcore.cli.images_index import index
 from snapcore.cli.images_list import ls, record
 from snapcore.cli.images_mount import mount, unmount
 from snapcore.cli.images_remove import rm
@@ -35,5 +36,5 @@ def tag(context: click.Context, source: str, targets: tuple[str, ...], force: bo
             write_record(session.format, record(node.tag(source, target, force=force)))
 
 
-for _command in (ls, rm, check, inspect, status, mount, unmount, unpack, import_, export):
+for _command in (ls, rm, check, inspect, status, index, mount, unmount, unpack, import_, export):
     images.add_command(_command)

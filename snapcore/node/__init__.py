@@ -2,6 +2,10 @@
 
 from snapcore.node.images import Images as Images
 from snapcore.node.images import LocatedManifest as LocatedManifest
+from snapcore.node.indexing import IndexedImage as IndexedImage
+from snapcore.node.indexing import IndexedLayer as IndexedLayer
+from snapcore.node.indexing import index_image as index_image
+from snapcore.node.indexing import publish_indexes as publish_indexes
 from snapcore.node.node import Node as Node
 from snapcore.node.opening import open_node as open_node
 from snapcore.node.selection import Snapshotters as Snapshotters

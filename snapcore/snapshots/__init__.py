@@ -20,6 +20,8 @@ from snapcore.snapshots.hookspecs import hookimpl as hookimpl
 from snapcore.snapshots.hookspecs import no_checkpoint as no_checkpoint
 from snapcore.snapshots.manager import WrapperChoice as WrapperChoice
 from snapcore.snapshots.manager import apply_with_plugin as apply_with_plugin
+from snapcore.snapshots.manager import can_index as can_index
+from snapcore.snapshots.manager import index_with_plugin as index_with_plugin
 from snapcore.snapshots.manager import open_snapshotter as open_snapshotter
 from snapcore.snapshots.manager import probe_snapshotter as probe_snapshotter
 from snapcore.snapshots.manager import snapshotter_options as snapshotter_options
@@ -44,6 +46,7 @@ from snapcore.snapshots.types import CONTRACT_VERSION as CONTRACT_VERSION
 from snapcore.snapshots.types import ApplyResult as ApplyResult
 from snapcore.snapshots.types import Capability as Capability
 from snapcore.snapshots.types import FlushReport as FlushReport
+from snapcore.snapshots.types import IndexBlob as IndexBlob
 from snapcore.snapshots.types import Info as Info
 from snapcore.snapshots.types import Kind as Kind
 from snapcore.snapshots.types import Labels as Labels

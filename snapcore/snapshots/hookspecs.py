@@ -44,9 +44,11 @@ from typing import Protocol, TypeAlias
 
 import pluggy
 
+from snapcore.oci import Descriptor, Digest
 from snapcore.snapshots.types import (
     ApplyResult,
     FlushReport,
+    IndexBlob,
     Info,
     Labels,
     LayerTarget,
@@ -288,6 +290,21 @@ class ModuleSpec(Protocol):
 
         Runs in a worker process of its own, without any database, and may write only below
         `target`. The bytes are not yet verified: the result counts only if all digests match.
+        """
+
+    @hookspec(firstresult=True)
+    @abstractmethod
+    def snapcore_index(self, blob: int, layer: Descriptor, diff_id: Digest) -> IndexBlob:
+        """Make an index of a layer that is here whole, for others to publish. Optional.
+
+        Args:
+            blob: open descriptor of the layer's blob, at its beginning.
+            layer: what it is.
+            diff_id: of its uncompressed tar.
+
+        Raises:
+            Unimplemented: such a layer needs none, or can have none; the message says why.
+            RefusedInput, DigestMismatch: it is damaged, or not what it should be.
         """
 
 

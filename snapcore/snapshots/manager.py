@@ -17,7 +17,13 @@ from typing import Final, TypeAlias, cast
 
 import pluggy
 
-from snapcore.errors import ContractError, FailedPrecondition, SnapcoreError
+from snapcore.errors import (
+    ContractError,
+    FailedPrecondition,
+    SnapcoreError,
+    Unimplemented,
+)
+from snapcore.oci import Descriptor, Digest
 from snapcore.snapshots.defaults import DEFAULTS
 from snapcore.snapshots.entrypoints import load_plugin
 from snapcore.snapshots.hookspecs import (
@@ -38,6 +44,7 @@ from snapcore.snapshots.types import (
     CONTRACT_VERSION,
     ApplyResult,
     Capability,
+    IndexBlob,
     Option,
     Options,
     Probe,
@@ -144,6 +151,32 @@ def apply_with_plugin(name: str, target: str, stream_fd: int, options: Options) 
     return _Module(name, ()).apply(target, stream_fd, options)
 
 
+def can_index(name: str, *, blocked: Collection[str] = ()) -> bool:
+    """Tell whether a plugin makes indexes of layers.
+
+    Raises:
+        NotFound, FailedPrecondition, ContractError: as `open_snapshotter`.
+    """
+    return _Module(name, blocked).indexes
+
+
+def index_with_plugin(name: str, blob: int, layer: Descriptor, diff_id: Digest) -> IndexBlob:
+    """Have a plugin make an index of a layer (hook `snapcore_index`).
+
+    Args:
+        name: of its entry point.
+        blob: open descriptor of the layer's blob, at its beginning.
+        layer: what it is.
+        diff_id: of its uncompressed tar.
+
+    Raises:
+        Unimplemented: such a layer needs none, or can have none; or the plugin makes none.
+        NotFound, FailedPrecondition, ContractError: as `open_snapshotter`.
+        SnapcoreError: whatever making it raises.
+    """
+    return _Module(name, ()).index(blob, layer, diff_id)
+
+
 class _Module:
     """A plugin module with a manager of its own, its module hooks checked."""
 
@@ -198,6 +231,19 @@ class _Module:
             )
         if not isinstance(result, ApplyResult):
             raise ContractError(f"{self.who}: snapcore_apply returned {result!r}")
+        return result
+
+    @property
+    def indexes(self) -> bool:
+        return bool(self._caller("snapcore_index").get_hookimpls())
+
+    def index(self, blob: int, layer: Descriptor, diff_id: Digest) -> IndexBlob:
+        if not self.indexes:
+            raise Unimplemented(f"{self.who} makes no indexes of layers")
+        with mapped_errors(self.who, "snapcore_index"):
+            result: object = self._hooks.snapcore_index(blob=blob, layer=layer, diff_id=diff_id)
+        if not isinstance(result, IndexBlob):
+            raise ContractError(f"{self.who}: snapcore_index returned {result!r}")
         return result
 
     def _caller(self, hook: str) -> pluggy.HookCaller:

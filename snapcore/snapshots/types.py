@@ -227,3 +227,20 @@ class Option:
 
 OptionValue: TypeAlias = bool | int | str | tuple[str, ...]
 Options: TypeAlias = Mapping[str, OptionValue]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexBlob:
+    """An index of one layer, by which a backend can fetch its files when they are read.
+
+    Attributes:
+        artifact_type: media type of the artifact that it is published in.
+        media_type: of the index.
+        annotations: of the index in that artifact; they name the layer.
+        data: the index.
+    """
+
+    artifact_type: str
+    media_type: str
+    annotations: Labels
+    data: bytes

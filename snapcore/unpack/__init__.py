@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from snapcore.unpack.handlers import Handler as Handler
     from snapcore.unpack.handlers import SkipDescriptor as SkipDescriptor
     from snapcore.unpack.handlers import best_document as best_document
+    from snapcore.unpack.handlers import child_labels as child_labels
     from snapcore.unpack.handlers import children_of as children_of
     from snapcore.unpack.handlers import choose as choose
     from snapcore.unpack.handlers import dispatch as dispatch
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from snapcore.unpack.leftovers import is_in_progress as is_in_progress
     from snapcore.unpack.leftovers import reclaim as reclaim
     from snapcore.unpack.leftovers import remove_leftovers as remove_leftovers
+    from snapcore.unpack.plan import LayerPlan as LayerPlan
     from snapcore.unpack.plan import is_committed as is_committed
     from snapcore.unpack.plan import layer_plans as layer_plans
     from snapcore.unpack.pool import WorkerPool as WorkerPool
@@ -75,11 +77,13 @@ _HOMES = {
     "WorkerPool": "pool",
     "Workplace": "workplace",
     "best_document": "handlers",
+    "child_labels": "handlers",
     "children_of": "handlers",
     "choose": "handlers",
     "discard_layers": "unpacker",
     "dispatch": "handlers",
     "for_platform": "handlers",
+    "LayerPlan": "plan",
     "is_committed": "plan",
     "is_in_progress": "leftovers",
     "layer_plans": "plan",

@@ -27,6 +27,7 @@ VERBS = {
                 "check",
                 "inspect",
                 "status",
+                "index",
                 "mount",
                 "unmount",
                 "unpack",

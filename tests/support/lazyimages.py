@@ -127,14 +127,17 @@ class LazyPlace:
     @contextmanager
     def node(self, *snapshotters: str) -> Iterator[Node]:
         """Open the node, in this process."""
-        config = NodeConfig(
-            root=str(self.root),
-            state=str(self.directory / "state"),
+        with Node.open(self.config(str(self.root), *snapshotters)) as node:
+            yield node
+
+    def config(self, root: str, *snapshotters: str) -> NodeConfig:
+        """Return the configuration of a node with the backend's options."""
+        return NodeConfig(
+            root=root,
+            state=f"{root}-state",
             snapshotters=snapshotters or ("fuse",),
             plugins={"fuse": self.options},
         )
-        with Node.open(config) as node:
-            yield node
 
     def fetched(self, layer: Layer) -> int:
         """Return how many bytes of a layer's blob the registry was asked for."""
@@ -161,16 +164,19 @@ class LazyPlace:
 
 @contextmanager
 def lazy_place(
-    directory: Path, options: Mapping[str, OptionValue] | None = None
+    directory: Path,
+    options: Mapping[str, OptionValue] | None = None,
+    registry: FakeRegistry | None = None,
 ) -> Iterator[LazyPlace]:
     """Make a place; end its daemon at last, and see that nothing is left.
 
     Args:
         directory: an empty one.
         options: of the backend; layers of any size are lazy unless it says otherwise.
+        registry: another one than the plainest.
     """
     builder = LayoutBuilder(directory / "layout")
-    with FakeRegistry() as registry:
+    with registry or FakeRegistry() as registry:
         place = LazyPlace(directory, registry, builder, {"min_layer_size": 1, **(options or {})})
         try:
             yield place

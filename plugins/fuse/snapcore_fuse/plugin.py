@@ -7,9 +7,19 @@ from collections.abc import Mapping
 import msgspec
 
 from snapcore.errors import InvalidArgument
-from snapcore.snapshots import Backend, Option, Options, OverlayForm, Probe, hookimpl
+from snapcore.oci import Descriptor, Digest
+from snapcore.snapshots import (
+    Backend,
+    IndexBlob,
+    Option,
+    Options,
+    OverlayForm,
+    Probe,
+    hookimpl,
+)
 from snapcore_fuse.fuse import FuseSnapshotter
 from snapcore_fuse.probe import probe as try_out
+from snapcore_fuse.published import make_index
 from snapcore_fuse.settings import IndexTrust, Settings
 
 
@@ -106,6 +116,12 @@ def snapcore_open(root: str, options: Options, probe: Probe) -> Backend:
     """Open the state below `root` in the form that the probe has found."""
     form = probe.findings if isinstance(probe.findings, OverlayForm) else None
     return FuseSnapshotter(root, _settings(options), form)
+
+
+@hookimpl
+def snapcore_index(blob: int, layer: Descriptor, diff_id: Digest) -> IndexBlob:
+    """Make the index of spans of a gzip or uncompressed layer."""
+    return make_index(blob, layer, diff_id)
 
 
 def _settings(options: Options) -> Settings:
