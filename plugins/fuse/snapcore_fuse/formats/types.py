@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+import msgspec
+
 from snapcore.archive import Entry
 from snapcore.oci import Digest
 
@@ -28,8 +30,7 @@ class LayerFormat(StrEnum):
     TAR = "tar"
 
 
-@dataclass(frozen=True, slots=True)
-class BlobRange:
+class BlobRange(msgspec.Struct, frozen=True, gc=False):
     """A stretch of a layer's blob.
 
     Attributes:
@@ -46,8 +47,7 @@ class BlobRange:
         return self.offset + self.size
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(msgspec.Struct, frozen=True, gc=False):
     """A stretch of a layer's stream.
 
     Attributes:
@@ -95,8 +95,7 @@ class LayerReader(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class IndexedEntry:
+class IndexedEntry(msgspec.Struct, frozen=True, gc=False):
     """A tar entry that was not read from the tar.
 
     Attributes:

@@ -163,7 +163,7 @@ def open_estargz(
     layout = Layout(table.offset, limits)
     packer = EntryPacker(_UNPADDED)
     for indexed in layout.entries(read_table(member, toc_digest)):
-        packer.add(indexed.entry, indexed.start)
+        packer.add(indexed)
     return EstargzIndex(source, layout.members(), packer.finish(), layout.prefetch, limits)
 
 

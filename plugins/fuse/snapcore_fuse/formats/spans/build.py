@@ -13,7 +13,7 @@ from snapcore_fuse.formats.entries import EntryPacker
 from snapcore_fuse.formats.spans.cutter import GzipCutter, cut_plain
 from snapcore_fuse.formats.spans.found import SpanList
 from snapcore_fuse.formats.spans.index import BLOCK, SpanIndex
-from snapcore_fuse.formats.types import LayerSource
+from snapcore_fuse.formats.types import IndexedEntry, LayerSource
 
 GZIP_SPAN: Final = 1 << 20
 """Least uncompressed bytes of a span of a gzip layer."""
@@ -64,7 +64,7 @@ def build_index(
     stream = BlockReader(lambda: next(tar, b""))
     packer = EntryPacker(BLOCK)
     for entry in TarReader(stream, limits):
-        packer.add(entry, stream.position if entry.size else 0)
+        packer.add(IndexedEntry(entry, stream.position if entry.size else 0))
     while stream.skip(_REST) == _REST:
         pass
     blob.verify(source.digest.hex, "the layer's blob")
