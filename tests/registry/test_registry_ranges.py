@@ -244,6 +244,7 @@ def content_range(text: str) -> Fault:
         status(429, {"Retry-After": "0"}),
         content_range(f"bytes 300001-301000/{len(DATA)}"),
         content_range(f"bytes 300000-301000/{len(DATA)}"),
+        content_range("bytes 300001-300999/*"),
         content_range("bytes 300000-299999/*"),
         content_range("garbage"),
         answer(Reply(206, {}, b"x" * 1000)),

@@ -76,6 +76,23 @@ def test_background_work_stops_for_a_blocked_read_and_begins_anew() -> None:
     run(main)
 
 
+def test_a_prefetch_that_somebody_waits_for_stops_background_work_too() -> None:
+    async def main() -> None:
+        slots, done, ticket = Slots(4), list[int](), Ticket(Priority.PREFETCH)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(count, slots, done)
+            await slots.acquire(ticket)
+            await trio.sleep(0.5)
+            slots.hurry(ticket, Priority.BLOCKED)
+            await trio.sleep(5)
+            assert done == []
+            slots.release(ticket)
+            await trio.sleep(2.1)
+            assert done == [0]
+
+    run(main)
+
+
 def test_background_work_leaves_slots_to_others() -> None:
     async def main() -> None:
         slots, done = Slots(4, background=2), list[int]()

@@ -111,7 +111,8 @@ class Slots:
                 self.release(ticket)
 
     def _changed(self) -> None:
-        if any(ticket.priority is Priority.BLOCKED for ticket in self._waiting):
+        tickets = (*self._waiting, *self._running)
+        if any(ticket.priority is Priority.BLOCKED for ticket in tickets):
             for scope in self._stoppable:
                 scope.cancel()
         self._grant()
