@@ -58,6 +58,7 @@ TOOLS = (
     Tool("mkfs.ext4", "e2fsprogs", "benchmarks and tests on a filesystem of their own"),
     Tool("mkfs.btrfs", "btrfs-progs", "tests of reflink copies"),
     Tool("strace", "strace", "tests that watch system calls"),
+    Tool("chromium", "chromium", "long tests of the page that `gc --graph` writes"),
     Tool("gcc", "gcc", "building pyfuse3 for snapcore-fuse"),
     Tool("pkg-config", "pkg-config", "building pyfuse3 for snapcore-fuse"),
     Tool("fusermount3", "fuse3", "snapcore-fuse without root"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from snapcore.cli.flags import Verb
+from snapcore.cli.gc_graph import write_graph
 from snapcore.cli.output import Column, Json, Record, size, write_json, write_line, write_rows
 from snapcore.cli.session import Session
 from snapcore.cli.text import human_size, printable
@@ -35,6 +36,11 @@ _STEPS: Final = (
 @click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
 @click.option("--why", metavar="ID", help="Say what keeps a thing, and remove nothing.")
 @click.option(
+    "--graph",
+    metavar="FILE",
+    help="Draw what keeps what into FILE (.html, .svg, .dot, .json), and remove nothing.",
+)
+@click.option(
     "--keep-bytes",
     metavar="SIZE",
     callback=lambda _context, _option, text: text and parse_size(text),
@@ -51,6 +57,7 @@ def gc(
     context: click.Context,
     dry_run: bool,
     why: str | None,
+    graph: str | None,
     keep_bytes: int | None,
     unused_for: int | None,
 ) -> None:
@@ -63,10 +70,14 @@ def gc(
 
     session = Session.of(context)
     budget = Budget(keep_bytes, unused_for)
-    if why is not None:
-        if dry_run or budget:
-            raise click.UsageError("--why asks a question: it goes with no other option of gc")
-        _explain(session, why)
+    if why is not None or graph is not None:
+        if dry_run or budget or (why and graph):
+            word = "--graph draws" if why is None else "--why asks a question"
+            raise click.UsageError(f"{word}: it goes with no other option of gc")
+        if why is not None:
+            _explain(session, why)
+        else:
+            write_graph(session, str(graph))
     elif dry_run:
         _plan(session, budget)
     else:

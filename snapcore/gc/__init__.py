@@ -9,6 +9,8 @@ from snapcore.gc.graph import Edge as Edge
 from snapcore.gc.graph import Graph as Graph
 from snapcore.gc.graph import Thing as Thing
 from snapcore.gc.graph import ThingKind as ThingKind
+from snapcore.gc.render import FORMS as FORMS
+from snapcore.gc.render import render as render
 from snapcore.gc.shares import Released as Released
 from snapcore.gc.shares import Share as Share
 from snapcore.gc.shares import released as released

@@ -119,6 +119,10 @@ class Garbage:
         """
         return self._collector(no_checkpoint).graph()
 
+    def unopened(self) -> Mapping[str, str]:
+        """Return the snapshotters that have state here and cannot be opened, and why."""
+        return self._backends().closed
+
     def shares(self) -> Mapping[str, Share]:
         """Return how much each image keeps, alone and with others, by name.
 

@@ -138,11 +138,27 @@ def test_the_budget_takes_images(root: Path) -> None:
     assert answer(root, "content", "ls") == []
 
 
+@pytest.mark.parametrize("form", ["html", "svg", "dot", "json"])
+def test_the_graph_is_drawn(root: Path, tmp_path: Path, form: str) -> None:
+    (image,) = answer(root, "images", "ls")
+    path = tmp_path / f"graph.{form}"
+    assert call("--root", str(root), "gc", "--graph", str(path)).out == f"{path}\n"
+    text = path.read_text()
+    assert image["name"] in text
+    assert "snapshots of native" in text or form == "json"
+    if form == "json":
+        roles = {thing["role"] for thing in json.loads(text)["things"]}
+        assert roles == {"image", "manifest", "config", "layer", "snapshot"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
         (("gc", "--why", "nothing"), 3, "'nothing'"),
         (("gc", "--why", "x", "--dry-run"), 2, "--why"),
+        (("gc", "--graph", "x.png"), 2, ".html"),
+        (("gc", "--graph", "x.svg", "--dry-run"), 2, "--graph"),
+        (("gc", "--graph", "/nowhere/x.svg"), 3, "/nowhere/x.svg"),
         (("gc", "--keep-bytes", "many"), 2, "'many'"),
         (("gc", "--unused-for", "7"), 2, "'7'"),
         (("leases", "rm", "other"), 3, "'other'"),
