@@ -26,7 +26,7 @@ from snapcore.cli.session import Session
 from snapcore.cli.text import rfc3339
 
 if TYPE_CHECKING:
-    from snapcore.snapshots import Info, Mounts
+    from snapcore.snapshots import Info, Mounts, SnapshotStatus
 
 _LIST: Final = (Column("KEY", "name"), Column("PARENT", "parent"), Column("KIND", "kind"))
 _USAGE: Final = (
@@ -97,8 +97,9 @@ def info(context: click.Context, key: str) -> None:
     """Show what is known of a snapshot."""
     session = Session.of(context)
     with session.node() as node:
-        found = node.snapshotter(session.snapshotter).stat(key)
-    write_record(session.format, _record(found))
+        snapshotter = node.snapshotter(session.snapshotter)
+        found, status = snapshotter.stat(key), snapshotter.status(key)
+    write_record(session.format, {**_record(found), **_content(status)})
 
 
 @snapshots.command("usage")
@@ -246,6 +247,20 @@ def _record(info: Info) -> dict[str, Json]:
         "created": rfc3339(info.created),
         "updated": rfc3339(info.updated),
         "state": str(info.state),
+    }
+
+
+def _content(status: SnapshotStatus) -> dict[str, Json]:
+    """Return where the files of a snapshot are, if they might be elsewhere."""
+    if not status.lazy:
+        return {"lazy": False, "reason": status.reason} if status.reason else {}
+    return {
+        "lazy": True,
+        "format": status.format,
+        "remote_bytes": status.size,
+        "fetched_bytes": status.fetched,
+        "complete": status.complete,
+        "error": status.error,
     }
 
 

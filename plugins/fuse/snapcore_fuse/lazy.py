@@ -177,12 +177,15 @@ class LazyStore:
 
         Raises:
             NotFound: no such snapshot.
-            Unavailable: it is lazy, and the daemon does not answer.
         """
         record = self._disk.records.get(key)
         if not self.is_lazy(record.id):
             return SnapshotStatus(reason=self._reason(record.id))
-        state = self._daemon.status(record.id)
+        try:
+            state = self._daemon.status(record.id)
+        except SnapcoreError as error:
+            # That it is lazy is known without its daemon.
+            return SnapshotStatus(lazy=True, complete=False, error=str(error))
         return SnapshotStatus(
             lazy=True,
             format=state.format,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +13,12 @@ import pytest
 from support.images import File, tar_of, whiteout
 from support.layout import Layer
 from support.lazyimages import BIG, LazyPlace, estargz_layer, lazy_place
-from support.nodes import Watched
+from support.nodes import Watched, until
 
 from snapcore.archive import tree_listing
 from snapcore.mount import mounts_below, temporary_mount
 from snapcore.node import Node, PullOptions
-from snapcore.oci import Platform
+from snapcore.oci import Digest, Platform
 from snapcore.snapshots import Kind, SnapshotStatus
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.anyio]
@@ -229,3 +231,85 @@ async def test_a_writable_snapshot_of_lazy_layers_can_be_committed(
             assert not Path(root, "big").exists()
         assert snapshotter.stat("mine").kind is Kind.COMMITTED
         snapshotter.remove("again")
+
+
+async def test_a_completed_layer_needs_its_registry_no_more(place: LazyPlace) -> None:
+    place.options["complete"] = True
+    layers = two_layers(place)
+    with place.node() as node:
+        await pull(node, place)
+        until(lambda: all(s.complete for s in statuses(node, place)), "both layers are complete")
+        place.registry.__exit__()
+        with node.mounted(place.name) as root:
+            assert Path(root, "large").read_bytes() == BIG[::-1]
+    place.kill_daemon()
+    with place.node() as node, node.mounted(place.name) as root:
+        assert Path(root, "big").read_bytes() == BIG
+        assert all(status.complete for status in statuses(node, place))
+    for layer in layers:
+        assert os.path.exists(place.places.blob(layer.descriptor.digest))
+
+
+async def test_a_layer_that_is_not_what_its_config_says_is_never_complete(
+    place: LazyPlace,
+) -> None:
+    place.options["complete"] = True
+    honest = estargz_layer(place.builder, *BASE)
+    lying = Layer(honest.descriptor, Digest.of(b"another tar"))
+    place.publish(lying)
+    with place.node() as node:
+        await pull(node, place)
+        until(lambda: "diff ID" in statuses(node, place)[0].error, "the lie is noticed")
+        assert not statuses(node, place)[0].complete
+        assert not os.path.exists(place.places.blob(honest.descriptor.digest))
+
+
+_IN_NAMESPACE = """
+import sys
+from pathlib import Path
+import trio
+from snapcore.config import NodeConfig
+from snapcore.node import Node, PullOptions
+from snapcore.oci import Platform
+from snapcore_fuse.daemon.client import Daemon
+from snapcore_fuse.daemon.places import Places
+from snapcore_fuse.settings import Settings
+
+root, name = sys.argv[1:]
+places = Places(root + "/snapshotters/fuse")
+config = NodeConfig(
+    root=root,
+    state=root + "-state",
+    snapshotters=("fuse",),
+    plugins={"fuse": {"min_layer_size": 1}},
+)
+with Node.open(config) as node:
+    print("userxattr" in node.snapshotter().capabilities)
+    trio.run(node.pull, name, PullOptions(plain_http=True))
+    reports = node.images.status(name, Platform.local())
+    print([report.status.lazy for report in reports])
+    with node.mounted(name) as seen:
+        print(Path(seen, "etc/more").read_text(), end="")
+        print(sorted(path.name for path in Path(seen, "etc").iterdir()))
+Daemon(places, Settings()).stop()
+"""
+
+
+def test_it_works_in_a_user_namespace(place: LazyPlace) -> None:
+    two_layers(place)
+    command = ["unshare", "--user", "--map-root-user", "--mount", sys.executable]
+    run = subprocess.run(
+        [*command, "-c", _IN_NAMESPACE, str(place.directory / "theirs"), place.name],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if "unshare failed" in run.stderr:
+        pytest.skip(f"no user namespaces here: {run.stderr.strip()}")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines() == [
+        "True",
+        "[True, True]",
+        "from the second layer",
+        "['more', 'motd']",
+    ]

@@ -176,6 +176,20 @@ def test_a_layer_that_needs_its_parents_files_is_not_staged(
     assert read_view(fuse, image.names[1])["again"] == b"hello\n"
 
 
+def test_without_its_daemon_a_layer_is_still_known_to_be_lazy(
+    fuse: Snapshotter, image: Image, place: LazyPlace
+) -> None:
+    supply(fuse, image, 0)
+    assert fuse.status(image.names[0]).size == image.layers[0].descriptor.size
+    place.daemon.stop()
+    status = fuse.status(image.names[0])
+    assert (status.lazy, status.complete) == (True, False)
+    assert "daemon" in status.error
+    # Whatever needs it, has it started.
+    assert read_view(fuse, image.names[0])["etc/motd"] == b"hello\n"
+    assert not fuse.status(image.names[0]).error
+
+
 def test_a_staged_snapshot_can_be_removed(fuse: Snapshotter, image: Image) -> None:
     fuse.prepare("extract", labels=image.labels(1))
     fuse.remove("extract")
