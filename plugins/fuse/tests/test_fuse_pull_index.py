@@ -10,10 +10,11 @@ from support.cli import call
 from support.images import File, tar_of, whiteout
 from support.layout import Layer
 from support.lazyimages import BIG, LazyPlace, lazy_place
+from support.nodes import until
 from support.referrers import ReferrersRegistry
 
 from snapcore import labels
-from snapcore.archive import tree_digest
+from snapcore.archive import Limits, tree_digest
 from snapcore.mount import mounts_below
 from snapcore.node import (
     IndexedImage,
@@ -24,8 +25,9 @@ from snapcore.node import (
     publish_indexes,
 )
 from snapcore.oci import Descriptor, Digest, Platform
+from snapcore.oci.descriptor import OCI_LAYER
 from snapcore.registry import Artifact
-from snapcore_fuse.formats import MEDIA_TYPE
+from snapcore_fuse.formats import MEDIA_TYPE, LayerSource, SpanIndex, build_index
 from snapcore_fuse.published import ARTIFACT_TYPE, LAYER_ANNOTATION
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.anyio]
@@ -173,3 +175,57 @@ async def test_what_is_no_index_of_the_layer_leaves_it_to_be_unpacked(place: Laz
 
 def named(layer: Layer) -> dict[str, str]:
     return {LAYER_ANNOTATION: str(layer.descriptor.digest)}
+
+
+async def test_an_index_that_lies_is_found_out_when_the_layer_is_complete(
+    place: LazyPlace,
+) -> None:
+    place.options["complete"] = True
+    layer = place.builder.add_layer(tar_of(File("tool", BIG, mode=0o755)))
+    manifest = place.builder.add_image("latest", [layer])
+    place.publish(layer)
+    data = lie_about(place, layer, tar_of(File("tool", BIG, mode=0o4755)))
+    index = Descriptor(MEDIA_TYPE, Digest.of(data), len(data), named(layer))
+    made = IndexedImage(place.name, (), (Artifact(ARTIFACT_TYPE, manifest, ((index, data),)),))
+    with place.node() as node:
+        await publish_indexes(node, made, PullOptions(plain_http=True), {})
+        await pull(node, place)
+
+        def error() -> str:
+            (report,) = node.images.status(place.name, Platform.local(), ("fuse",))
+            return report.status.error if report.status else ""
+
+        until(lambda: "does not tell the truth" in error(), "the lie is found out")
+    place.kill_daemon()
+    with (
+        place.node() as node,
+        node.mounted(place.name) as root,
+        pytest.raises(OSError, match="Input/output error"),
+    ):
+        Path(root, "tool").read_bytes()
+
+
+async def test_an_index_that_tells_the_truth_stands_when_the_layer_is_complete(
+    place: LazyPlace,
+) -> None:
+    place.options["complete"] = True
+    await publish(place)
+    with place.node() as node:
+        await pull(node, place)
+
+        def complete() -> bool:
+            reports = node.images.status(place.name, Platform.local(), ("fuse",))
+            assert not [r.status.error for r in reports if r.status and r.status.error]
+            return all(report.status and report.status.complete for report in reports)
+
+        until(complete, "both layers are complete")
+
+
+def lie_about(place: LazyPlace, layer: Layer, told: bytes) -> bytes:
+    """Return an index with the spans of a layer and the entries of another tar."""
+    blob = layer.descriptor
+    source = LayerSource(blob.digest, blob.size, blob.media_type, layer.diff_id)
+    honest = build_index([place.builder.blob_path(blob.digest).read_bytes()], source, Limits())
+    other = LayerSource(Digest.of(told), len(told), OCI_LAYER, Digest.of(told))
+    entries = build_index([told], other, Limits())._entries
+    return SpanIndex(source, honest._spans, entries, Limits()).to_bytes()

@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import trio
 
-from snapcore.errors import SnapcoreError, from_os_error
+from snapcore.errors import DataLoss, SnapcoreError, from_os_error
 from snapcore.oci import Digest
 from snapcore.registry import RangePatience
+from snapcore_fuse.daemon.check import check_index
 from snapcore_fuse.daemon.messages import LayerState
 from snapcore_fuse.daemon.record import SourceRecord
 from snapcore_fuse.daemon.stock import Stock
 from snapcore_fuse.fetch import (
-    BlobSource,
     FetchOptions,
     FileSink,
     FileSource,
@@ -87,7 +88,8 @@ class Supply:
         self._stock: Final = stock
         self._nursery: Final = nursery
         self._scope: Final = trio.CancelScope()
-        self._prefetch: Final = index.prefetch
+        self._index: Final = index
+        self._lie = ""
         self._origin: Final = LateSource(stock, record)
         self._slots: Final = stock.slots(record.reference.host)
         self._blob: Final = stock.places.blob(Digest.parse(record.layer.digest))
@@ -105,10 +107,14 @@ class Supply:
 
     async def read(self, start: int, size: int) -> bytes:
         """Return a stretch of the layer's stream; see `LayerData.read`."""
+        if self._lie:
+            raise DataLoss(self._lie)
         return await self._data.read(start, size)
 
     def begin(self) -> None:
         """Begin what is fetched without being asked for, if anything is."""
+        with suppress(FileNotFoundError), open(self._verdict, encoding="utf-8") as file:
+            self._lie = file.read()
         if os.path.exists(self._blob):
             self._data.use(FileSource(self._blob))
         else:
@@ -123,8 +129,9 @@ class Supply:
         self._scope.cancel()
         self._stock.cache.forget(Digest.parse(self.record.layer.digest))
         FileSink(self._blob).discard()
-        with suppress(FileNotFoundError):
-            os.unlink(self._blob)
+        for path in (self._blob, self._verdict):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
 
     def state(self) -> LayerState:
         """Return how the layer fares."""
@@ -139,32 +146,48 @@ class Supply:
             hits=status.hits,
             misses=status.misses,
             complete=status.complete,
-            error=status.last_error,
+            error=self._lie or status.last_error,
         )
 
     async def _run(self) -> None:
-        with self._scope:
-            await self._data.prefetch(self._prefetch)
-            if self._stock.settings.complete:
-                await self._complete()
+        try:
+            with self._scope:
+                await self._data.prefetch(self._index.prefetch)
+                if self._stock.settings.complete:
+                    await self._complete()
+        except SnapcoreError as error:
+            # What is read goes on being fetched piece by piece.
+            _log.warning("layer %s is not completed: %s", self.record.layer.digest, error)
+            self._data.tally.failed(error)
+        except Exception:  # noqa: BLE001 - one layer must not end what all mounts live on
+            _log.exception("layer %s is not completed", self.record.layer.digest)
 
     async def _complete(self) -> None:
         try:
             os.makedirs(os.path.dirname(self._blob), mode=0o700, exist_ok=True)
         except OSError as error:
             raise from_os_error(error, f"blob {self._blob!r}") from error
+        source = self.record.source
+        sink = FileSink(self._blob)
+        await complete(self._origin, self._slots, source, sink, self._data.tally)
+        check = partial(check_index, self._index, self._blob, source, self._stock.limits)
         try:
-            await complete(
-                self._origin,
-                self._slots,
-                self.record.source,
-                FileSink(self._blob),
-                self._data.tally,
-            )
-        except SnapcoreError as error:
-            # What is read goes on being fetched piece by piece.
-            _log.warning("layer %s is not completed: %s", self.record.layer.digest, error)
-            self._data.tally.failed(error)
-            return
-        source: BlobSource = FileSource(self._blob)
-        self._data.use(source)
+            await trio.to_thread.run_sync(check)
+        except DataLoss as error:
+            self._condemn(str(error))
+            raise
+        self._data.use(FileSource(self._blob))
+
+    @property
+    def _verdict(self) -> str:
+        return f"{self._blob}.lies"
+
+    def _condemn(self, lie: str) -> None:
+        """Give nobody bytes of this layer any more, not after a restart either."""
+        self._lie = lie
+        self._stock.cache.forget(Digest.parse(self.record.layer.digest))
+        try:
+            with open(self._verdict, "w", encoding="utf-8") as file:
+                file.write(lie)
+        except OSError as error:
+            raise from_os_error(error, f"verdict {self._verdict!r}") from error
