@@ -127,7 +127,7 @@ class LayerIndex(Protocol):
         """Bytes of the blob, from its beginning, that are wanted at start; 0 for none."""
 
     def entries(self) -> Iterator[IndexedEntry]:
-        """Yield the tar's entries in order, landmarks and the index itself left out.
+        """Yield the tar's entries in order.
 
         Raises:
             RefusedInput: one breaks a rule of the strict reader.

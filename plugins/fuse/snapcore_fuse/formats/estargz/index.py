@@ -83,7 +83,7 @@ class EstargzIndex:
         return self._prefetch
 
     def entries(self) -> Iterator[IndexedEntry]:
-        """Yield the entries in order, landmarks and the table itself left out.
+        """Yield the entries in order, the table itself last.
 
         Raises:
             RefusedInput: one breaks a rule of the strict reader.
@@ -160,7 +160,7 @@ def open_estargz(
         tail = (yield BlobRange(table.offset, begin - table.offset)) + tail
         begin = table.offset
     member = tail[table.offset - begin : table.end - begin]
-    layout = Layout(table.offset, limits)
+    layout = Layout(table, limits)
     packer = EntryPacker(_UNPADDED)
     for indexed in layout.entries(read_table(member, toc_digest)):
         packer.add(indexed)

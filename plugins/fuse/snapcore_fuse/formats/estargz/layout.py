@@ -18,8 +18,8 @@ from snapcore_fuse.formats.cuts import Cuts
 from snapcore_fuse.formats.envelope import numbers
 from snapcore_fuse.formats.estargz.members import DIGEST_SIZE, MAX_MEMBER, Members
 from snapcore_fuse.formats.estargz.times import TimeParser
-from snapcore_fuse.formats.estargz.toc import TOC_NAME, TocEntry
-from snapcore_fuse.formats.types import IndexedEntry
+from snapcore_fuse.formats.estargz.toc import Table, TocEntry
+from snapcore_fuse.formats.types import BlobRange, IndexedEntry
 
 _KINDS: Final = {
     "dir": EntryType.DIRECTORY,
@@ -32,7 +32,6 @@ _KINDS: Final = {
 }
 _CHUNK: Final = "chunk"
 _PREFETCH: Final = (b".prefetch.landmark",)
-_HIDDEN: Final = frozenset({_PREFETCH, (b".no.prefetch.landmark",), (TOC_NAME,)})
 # What writers put for bytes of a name that are no UTF-8: the name itself is lost.
 _REPLACEMENT: Final = "\ufffd"
 _SHOWN: Final = 200
@@ -46,10 +45,10 @@ class Layout:
         prefetch: where the prefetch landmark is in the blob; 0 without one.
     """
 
-    def __init__(self, table_offset: int, limits: Limits) -> None:
-        """Start; the bytes of files lie before `table_offset` of the blob."""
+    def __init__(self, place: BlobRange, limits: Limits) -> None:
+        """Start; the bytes of all other files lie before the table's `place` in the blob."""
         self.prefetch = 0
-        self._table_offset = table_offset
+        self._place_of_table = place
         self._limits = limits
         self._number = 0
         self._name = ""
@@ -67,13 +66,16 @@ class Layout:
         self._sizes = numbers("I")
         self._digests = bytearray()
 
-    def entries(self, table: list[TocEntry]) -> Iterator[IndexedEntry]:
-        """Yield the entries of a table, those that are hidden left out.
+    def entries(self, table: Table) -> Iterator[IndexedEntry]:
+        """Yield the entries of a layer: those of the table, and the table itself.
+
+        Whoever unpacks the layer finds the table and the landmarks among its files, and so must
+        whoever reads it lazily.
 
         Raises:
             RefusedInput: one is malformed, hostile or past a budget.
         """
-        for self._number, item in enumerate(table):
+        for self._number, item in enumerate(table.entries):
             if item.type == _CHUNK:
                 self._continue_file(item)
                 continue
@@ -84,16 +86,16 @@ class Layout:
             if entry.size:
                 self._left, self._chunk_offset = entry.size, 0
                 self._add_chunk(item, entry.size)
-            if entry.path not in _HIDDEN:
-                yield IndexedEntry(entry, start if entry.size else 0)
-            elif entry.path == _PREFETCH and entry.size:
+            if entry.path == _PREFETCH and entry.size:
                 self.prefetch = item.offset
+            yield IndexedEntry(entry, start if entry.size else 0)
         self._end_file()
+        yield self._table(table)
 
     def members(self) -> Members:
         """Return where the bytes are; after the entries have been taken."""
         self._starts.append(self._stream)
-        self._offsets.append(self._table_offset)
+        self._offsets.append(self._place_of_table.end)
         self._firsts.append(len(self._sizes))
         return Members(
             Cuts(self._starts),
@@ -103,6 +105,20 @@ class Layout:
             self._sizes,
             bytes(self._digests),
         )
+
+    def _table(self, table: Table) -> IndexedEntry:
+        size = table.entry.size
+        self._name, start = table.entry.path[-1].decode(), self._stream
+        if table.inner + size > MAX_MEMBER:
+            raise self._refuse(f"{size} bytes of one member; at most {MAX_MEMBER} can be served")
+        self._starts.append(start)
+        self._offsets.append(self._place_of_table.offset)
+        self._firsts.append(len(self._sizes))
+        self._inners.append(table.inner)
+        self._sizes.append(size)
+        self._digests += table.sha256
+        self._stream += size
+        return IndexedEntry(msgspec.structs.replace(table.entry, offset=start), start)
 
     def _entry(self, item: TocEntry) -> Entry:
         kind = _KINDS.get(item.type)
@@ -168,7 +184,7 @@ class Layout:
     def _place(self, offset: int, inner: int, size: int) -> None:
         """Begin a member, or go on in the last one."""
         last = self._offsets[-1] if self._offsets else -1
-        if inner < 0 or not 0 <= offset < self._table_offset or offset == inner == 0:
+        if inner < 0 or not 0 <= offset < self._place_of_table.offset or offset == inner == 0:
             raise self._refuse(f"a chunk at byte {offset} of the blob, {inner} of its member")
         if inner + size > MAX_MEMBER:
             raise self._refuse(

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
-from snapcore.archive import DAMAGED, BlockReader, Limits, TarReader, fastest_inflater
+from snapcore.archive import DAMAGED, BlockReader, Entry, Limits, TarReader, fastest_inflater
 from snapcore.errors import RefusedInput
 from snapcore.oci import Digest
 
@@ -54,8 +55,25 @@ class _Toc(msgspec.Struct):
     entries: list[TocEntry] | None
 
 
-def read_table(member: bytes, digest: Digest) -> list[TocEntry]:
-    """Return the entries of a table of contents.
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of contents, which is itself the last file of the layer's tar.
+
+    Attributes:
+        entries: what it lists.
+        entry: its own, from the tar header in front of it.
+        inner: where its bytes begin in its uncompressed member.
+        sha256: of its bytes.
+    """
+
+    entries: list[TocEntry]
+    entry: Entry
+    inner: int
+    sha256: bytes
+
+
+def read_table(member: bytes, digest: Digest) -> Table:
+    """Return a table of contents.
 
     Args:
         member: the gzip member that holds the table, as a tar of one file.
@@ -64,7 +82,7 @@ def read_table(member: bytes, digest: Digest) -> list[TocEntry]:
     Raises:
         RefusedInput: damaged, too large, not what the digest says, or malformed.
     """
-    table = _extract(member)
+    entry, inner, table = _extract(member)
     if hashlib.new(digest.algorithm, table).hexdigest() != digest.hex:
         raise RefusedInput(
             f"the eStargz table of contents is not {str(digest)!r}, which the manifest names"
@@ -78,23 +96,26 @@ def read_table(member: bytes, digest: Digest) -> list[TocEntry]:
         raise RefusedInput(f"malformed eStargz table of contents: {error}") from error
     if toc.version != _VERSION:
         raise RefusedInput(f"eStargz table of contents of version {toc.version}; want {_VERSION}")
-    return toc.entries or []
+    return Table(toc.entries or [], entry, inner, hashlib.sha256(table).digest())
 
 
-def _extract(member: bytes) -> bytes:
+def _extract(member: bytes) -> tuple[Entry, int, bytes]:
+    """Return the table's own entry, where its bytes begin, and these."""
     blocks = _inflate(member)
-    reader = TarReader(BlockReader(lambda: next(blocks, b"")), Limits(entries=1, size=MAX_JSON))
+    stream = BlockReader(lambda: next(blocks, b""))
+    reader = TarReader(stream, Limits(entries=1, size=MAX_JSON))
     try:
         entry = next(reader, None)
         if entry is None or entry.path != (TOC_NAME,):
             raise RefusedInput(f"its name is {entry.path if entry else ()!r}")
+        inner = stream.position
         table = b"".join(reader.payload())
         next(reader, None)
     except RefusedInput as error:
         raise RefusedInput(
             f"no table of contents where the eStargz footer says: {error}"
         ) from error
-    return table
+    return entry, inner, table
 
 
 def _inflate(member: bytes) -> Iterator[bytes]:
