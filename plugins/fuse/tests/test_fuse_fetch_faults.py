@@ -55,7 +55,7 @@ async def lazy(store: ContentStore, registry: FakeRegistry, root: str) -> AsyncI
                 cache,
                 slots=Slots(),
                 nursery=nursery,
-                options=FetchOptions(deadline=5, read_ahead=0),
+                options=FetchOptions(around=0, deadline=5, read_ahead=0),
             )
             nursery.cancel_scope.cancel()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,7 +29,7 @@ from snapcore_fuse.formats import BlobRange
 
 LAYER = Digest.of(b"layer")
 INDEX = Digest.of(b"index")
-NO_AHEAD = FetchOptions(read_ahead=0, gap=300, request=8000, ride=2500)
+NO_AHEAD = FetchOptions(read_ahead=0, gap=300, request=8000, ride=2500, around=0)
 _T = TypeVar("_T")
 
 
@@ -271,7 +271,7 @@ def test_who_waits_does_not_wait_for_a_long_ride(cache: ChunkCache) -> None:
 
 
 def ahead(read_ahead: int = 8 << 20) -> FetchOptions:
-    return FetchOptions(read_ahead=read_ahead)
+    return FetchOptions(around=0, read_ahead=read_ahead)
 
 
 def test_reading_in_order_fetches_ahead_more_and_more(cache: ChunkCache) -> None:
@@ -464,3 +464,19 @@ def test_a_whole_blob_here_is_read_instead(cache: ChunkCache) -> None:
             assert b.layer.status().complete
 
     run(main)
+
+
+def test_what_lies_behind_a_piece_comes_along(cache: ChunkCache) -> None:
+    async def main() -> None:
+        options = replace(NO_AHEAD, around=3000)
+        async with bench(cache, options=options) as b:
+            await b.check(10_500, 1)
+            assert b.asked == [(10_000, 14_000)]
+            await b.check(13_500, 1)
+            assert len(b.asked) == 1
+            # The last pieces have nothing behind them.
+            await b.check(99_500, 1)
+            assert b.asked[1:] == [(99_000, 100_000)]
+            assert b.layer.status().wasted == 0
+
+    assert run(main) == 2.0

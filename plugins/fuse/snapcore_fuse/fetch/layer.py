@@ -133,6 +133,8 @@ class LayerData:
         known = {piece.number for piece in absent if piece.number in self._wants}
         wants = self._wants.add(absent, priority)
         if priority is Priority.BLOCKED:
+            if absent and absent[-1].number not in known:
+                self._wants.add(self._absent(self._behind(absent[-1])), Priority.PREFETCH)
             self._fetch_ahead(start, size)
         for want in wants:
             first, last = _overlap(want.piece, start, size)
@@ -158,6 +160,15 @@ class LayerData:
         if first < last:
             pieces = self._reader.pieces(first, last - first)
             self._wants.add(self._absent(pieces), Priority.PREFETCH)
+
+    def _behind(self, piece: Piece) -> Iterator[Piece]:
+        """Yield the pieces behind one that lie near enough to come along with it."""
+        end = piece.blob.end + self._options.around
+        for number in range(piece.number + 1, self._reader.count):
+            following = self._reader.piece(number)
+            if following.blob.end > end:
+                return
+            yield following
 
     def _absent(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
         return (piece for piece in pieces if self._key(piece) not in self._cache)

@@ -46,6 +46,8 @@ class FetchOptions:
         gap: pieces no farther apart than this are asked for in one request.
         request: most bytes of one request for several pieces.
         ride: so many bytes of a request that somebody waits for may be pieces nobody waits for.
+        around: so many bytes of pieces behind one that somebody waits for are asked for with it:
+            files are read in groups, and a round trip costs more than they do.
         read_ahead: most bytes of the stream fetched ahead of somebody who reads in order.
     """
 
@@ -53,6 +55,7 @@ class FetchOptions:
     gap: int = 32 << 10
     request: int = 2 << 20
     ride: int = 256 << 10
+    around: int = 64 << 10
     read_ahead: int = 8 << 20
 
 
