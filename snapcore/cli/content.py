@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from snapcore import labels as label_rules
+from snapcore.cli.content_verify import verify
 from snapcore.cli.flags import Verbs
 from snapcore.cli.output import (
     Column,
@@ -112,6 +113,9 @@ def rm(context: click.Context, digests: tuple[str, ...]) -> None:
         for digest in parsed:
             node.content.delete(digest)
             write_line(str(digest))
+
+
+content.add_command(verify)
 
 
 def _record(found: ContentInfo) -> dict[str, Json]:

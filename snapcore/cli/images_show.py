@@ -109,5 +109,6 @@ def _record(found: ImageCheck) -> dict[str, Json]:
         "present_bytes": found.present_bytes,
         "required_bytes": found.required_bytes,
         "missing": [str(descriptor.digest) for descriptor in found.missing],
+        "discarded": [str(descriptor.digest) for descriptor in found.discarded],
         "unpacked_for": sorted(name for name, there in found.snapshots.items() if there),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -125,3 +126,11 @@ class Blobs:
         """Delete a blob's file; under the change lock."""
         with os_errors(f"blob {digest}"):
             os.unlink(self._layout.blob(digest))
+
+    def set_aside(self, digest: Digest) -> str:
+        """Move a blob's file out of the way; under the change lock. Return where it is now."""
+        target = self._layout.quarantine(self._layout.blob(digest), uuid.uuid4().hex)
+        with os_errors(f"blob {digest}"):
+            os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+            os.rename(self._layout.blob(digest), target)
+        return target

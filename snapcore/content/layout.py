@@ -70,9 +70,9 @@ class Layout:
         """Return the name under which an ingest's directory waits for its deletion."""
         return os.path.join(self.ingests, f"{_REMOVED}{os.path.basename(directory)}-{unique}")
 
-    def quarantine(self, directory: str, unique: str) -> str:
-        """Return where an ingest goes that the medium has damaged."""
-        return os.path.join(self.root, "quarantine", f"{os.path.basename(directory)}-{unique}")
+    def quarantine(self, path: str, unique: str) -> str:
+        """Return where an ingest or a blob goes that the medium has damaged."""
+        return os.path.join(self.root, "quarantine", f"{os.path.basename(path)}-{unique}")
 
 
 def is_removed(name: str) -> bool:

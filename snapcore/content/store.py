@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from snapcore import labels as label_rules
 from snapcore.content.area import Area
@@ -39,6 +39,7 @@ from snapcore.filters import compile_filters, record_fields
 from snapcore.locks import FileLock, Owner
 from snapcore.oci import Descriptor, Digest
 
+_T = TypeVar("_T")
 _FIELDS: Final = ("digest", "size", "labels")
 
 
@@ -157,6 +158,10 @@ class ContentStore:
             with VerifiedReader(file, descriptor.digest, descriptor.size) as reader:
                 return reader.readall()
 
+    def path(self, digest: Digest) -> str:
+        """Return the path of a blob's file, there or not."""
+        return self._layout.blob(digest)
+
     def blob_lock(self, digest: Digest) -> FileLock:
         """Return the lock, not yet taken, of who downloads a blob; `delete` takes it too."""
         return FileLock(self._layout.blob_lock(digest))
@@ -197,19 +202,21 @@ class ContentStore:
             NotFound: no such blob.
             Unavailable: somebody holds its blob lock, or is changing it.
         """
-        self._check_writable()
-        lock = self.blob_lock(digest)
-        with os_errors(f"lock of blob {digest}"):
-            lock.acquire_or_raise(f"blob {digest}")
-        try:
-            with self._blobs.changing(digest):
-                self._blobs.found(digest)
-                # In this order, a crash leaves a blob without labels, which can be collected,
-                # and never labels without a blob, which a later one would get.
-                self._labels.delete(digest)
-                self._blobs.unlink(digest)
-        finally:
-            lock.discard()
+        self._take_away(digest, self._blobs.unlink)
+
+    def quarantine(self, digest: Digest) -> str:
+        """Set a damaged blob aside: it is not there any more, and neither are its labels.
+
+        Must not be called by a holder of its blob lock.
+
+        Returns:
+            Where its bytes are now.
+
+        Raises:
+            NotFound: no such blob.
+            Unavailable: somebody holds its blob lock, or is changing it.
+        """
+        return self._take_away(digest, self._blobs.set_aside)
 
     def ingest(
         self,
@@ -281,6 +288,21 @@ class ContentStore:
         """
         self._check_writable()
         return self._area.cleanup()
+
+    def _take_away(self, digest: Digest, how: Callable[[Digest], _T]) -> _T:
+        self._check_writable()
+        lock = self.blob_lock(digest)
+        with os_errors(f"lock of blob {digest}"):
+            lock.acquire_or_raise(f"blob {digest}")
+        try:
+            with self._blobs.changing(digest):
+                self._blobs.found(digest)
+                # In this order, a crash leaves a blob without labels, which can be collected,
+                # and never labels without a blob, which a later one would get.
+                self._labels.delete(digest)
+                return how(digest)
+        finally:
+            lock.discard()
 
     def _publish(
         self, data: str, digest: Digest, size: int, labels: Mapping[str, str]

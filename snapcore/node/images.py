@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from snapcore.content import ContentStore
 from snapcore.errors import AlreadyExists, FailedPrecondition, NotFound, SnapcoreError
+from snapcore.labels import GC_REF_CONTENT
 from snapcore.metadata import Image, ImageStore
 from snapcore.node.blobs import blobs_of
 from snapcore.node.selection import Snapshotters
@@ -19,6 +20,8 @@ from snapcore.oci import (
     Reference,
     chain_id,
     is_image_config,
+    is_layer,
+    is_manifest,
     parse_config,
 )
 from snapcore.oci.manifest import MAX_DOCUMENT_BYTES
@@ -146,7 +149,12 @@ class Images:
         required = blobs_of(self._store, image.target, platform)
         missing = tuple(d for d in required if not self._store.exists(d.digest))
         return ImageCheck(
-            image.name, image.target, required, missing, self._unpacked(image, platform)
+            image.name,
+            image.target,
+            required,
+            missing,
+            self._unpacked(image, platform),
+            self._discarded(required, missing),
         )
 
     def status(
@@ -191,6 +199,22 @@ class Images:
             self._store.read_blob(config, MAX_DOCUMENT_BYTES),
             self.chain_id(located) if is_image_config(config.media_type) else "",
         )
+
+    def _discarded(
+        self, required: Sequence[Descriptor], missing: Sequence[Descriptor]
+    ) -> tuple[Descriptor, ...]:
+        """Return the missing layers that no document of the image refers to any more."""
+        layers = [blob for blob in missing if is_layer(blob.media_type)]
+        if not layers:
+            return ()
+        named = {
+            value
+            for blob in required
+            if is_manifest(blob.media_type) and self._store.exists(blob.digest)
+            for key, value in self._store.info(blob.digest).labels.items()
+            if key.startswith(GC_REF_CONTENT)
+        }
+        return tuple(layer for layer in layers if str(layer.digest) not in named)
 
     def _unpacked(self, image: Image, platform: Platform) -> dict[str, bool]:
         try:

@@ -28,6 +28,7 @@ from snapcore.node.images import Images
 from snapcore.node.mounting import Mounter, MountRequest, mounted
 from snapcore.node.outgoing import export_images
 from snapcore.node.pushing import push_image
+from snapcore.node.recovery import Recovery
 from snapcore.node.selection import Snapshotters
 from snapcore.node.tally import DiskTally
 from snapcore.node.transfer import find_images
@@ -55,6 +56,7 @@ class Node:
         snapshotters: the backends, opened on first use.
         leases: what somebody is about to use.
         garbage: what keeps what, and the collection of the rest.
+        recovery: damaged blobs, and fetching again what is missing.
     """
 
     def __init__(
@@ -80,14 +82,11 @@ class Node:
             self._metadata = ground.metadata
             self.leases = ground.metadata.leases
             self._mounter = Mounter(ground.metadata.mounts, state)
+            metadata, place = ground.metadata, ground.place
             self.garbage = Garbage(
-                config.root,
-                ground.metadata,
-                ground.content,
-                self.snapshotters,
-                self._mounter,
-                ground.place,
+                config.root, metadata, self.content, self.snapshotters, self._mounter, place
             )
+            self.recovery = Recovery(config, environment, metadata, self.content, place)
             self._resources = self._resources.pop_all()
 
     @classmethod
@@ -243,19 +242,21 @@ class Node:
     async def unpack(
         self, reference: str, choice: UnpackChoice | None = None, *, events: Events = no_events
     ) -> PullResult:
-        """Unpack an image that is on this node, without any network.
+        """Unpack an image of this node; what was discarded is fetched again from its registry.
 
         Raises:
-            NotFound: no such image, or one of its blobs is not here any more.
+            NotFound: no such image, or no registry is recorded that has a missing blob.
+            Unavailable, PermissionDenied: the registry that is recorded for one.
         """
         choice = choice or UnpackChoice()
         self._writable("unpacking an image")
         image = self.images.get(reference)
         snapshotters = self._chosen(replace(choice, unpack=True))
         with single_error():
-            return await self._acquire(
-                image.name, image.target, NoSource(), choice, snapshotters, events
-            )
+            async with self.recovery.source(image.target) as source:
+                return await self._acquire(
+                    image.name, image.target, source, choice, snapshotters, events
+                )
 
     async def export(
         self,
@@ -296,9 +297,10 @@ class Node:
             raise InvalidArgument(f"unknown kind of archive: {kind!r}")
         images = [self.images.get(reference) for reference in references]
         with single_error():
-            return await export_images(
-                self.content, images, target, ArchiveKind(kind), wanted, force, events
-            )
+            async with self.recovery.whole(images, wanted, events):
+                return await export_images(
+                    self.content, images, target, ArchiveKind(kind), wanted, force, events
+                )
 
     async def push(
         self,
@@ -335,7 +337,8 @@ class Node:
         )
         with single_error():
             try:
-                return await push_image(client, self.content, image, name, platform, events)
+                async with self.recovery.whole([image], platform, events):
+                    return await push_image(client, self.content, image, name, platform, events)
             finally:
                 client.close()
 

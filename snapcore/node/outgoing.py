@@ -49,18 +49,19 @@ def outgoing(store: ContentStore, image: Image, platform: Platform | None) -> Ou
     root = image.target if platform is None else best_document(store, image.target, platform)
     blobs = blobs_of(store, root)
     present = tuple(blob for blob in blobs if store.exists(blob.digest))
-    missing = [blob for blob in blobs if blob not in present and not _is_foreign(blob)]
+    missing = [blob for blob in blobs if blob not in present and not is_foreign(blob)]
     if missing:
         names = ", ".join(str(blob.digest) for blob in missing[:_SHOWN])
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise NotFound(
             f"image {image.name!r} is not here whole: {len(missing)} of its blobs are missing"
-            f" ({names}{more}); pull it again, or choose a platform that is here"
+            f" ({names}{more}); no registry is recorded that"
+            " has them; pull or import it again, or choose a platform that is here"
         )
     return Outgoing(image.name, root, present)
 
 
-def _is_foreign(blob: Descriptor) -> bool:
+def is_foreign(blob: Descriptor) -> bool:
     """Tell whether a layer stays with whoever may hand it out (image-spec, layer.md)."""
     return blob.media_type.startswith((OCI_LAYER_NONDISTRIBUTABLE, DOCKER_LAYER_FOREIGN))
 

@@ -111,6 +111,7 @@ class ImageCheck:
         descriptor: what it names.
         required: blobs that this platform needs.
         missing: those of them that are not here.
+        discarded: those of the missing that were let go on purpose, once they were unpacked.
         snapshots: for each snapshotter of this node, whether it has the unpacked image.
     """
 
@@ -119,6 +120,7 @@ class ImageCheck:
     required: tuple[Descriptor, ...]
     missing: tuple[Descriptor, ...]
     snapshots: Mapping[str, bool]
+    discarded: tuple[Descriptor, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -127,8 +129,10 @@ class ImageCheck:
 
     @property
     def status(self) -> str:
-        """`complete` or `incomplete`."""
-        return "complete" if self.complete else "incomplete"
+        """`complete`, `discarded` if nothing is missing but on purpose, or `incomplete`."""
+        if self.complete:
+            return "complete"
+        return "discarded" if len(self.missing) == len(self.discarded) else "incomplete"
 
     @property
     def present_bytes(self) -> int:

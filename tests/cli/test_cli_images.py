@@ -126,6 +126,25 @@ def test_content(snapcore: Snapcore) -> None:
     assert len(snapcore("content", "ls").out.splitlines()) == 5
 
 
+def test_a_damaged_blob_is_named_and_set_aside(snapcore: Snapcore, tmp_path: Path) -> None:
+    digest = Digest.parse(str(image(snapcore)["digest"]))
+    assert snapcore("content", "verify", "--format", "json").json() == []
+    path = tmp_path / "root/content/blobs/sha256" / digest.hex
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    text = snapcore("content", "verify", str(digest))
+    assert text.code == 1
+    assert str(path) in text.out
+    assert snapcore("images", "ls").out.split("\n")[1].split()[2] == "damaged"
+    repaired = snapcore("content", "verify", "--repair", "--format", "json")
+    assert repaired.code == 1
+    (found,) = json.loads(repaired.out)
+    assert (found["digest"], found["repaired"]) == (str(digest), False)
+    assert "no registry is recorded" in found["trouble"]
+    assert Path(found["path"]).parent == tmp_path / "root/content/quarantine"
+    assert snapcore("content", "verify", str(digest)).code == 3
+
+
 def test_nothing_is_mounted(snapcore: Snapcore) -> None:
     assert snapcore("images", "mount", "--format", "json").json() == []
 

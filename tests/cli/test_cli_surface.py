@@ -42,7 +42,7 @@ VERBS = {
             *("ls", "tree", "info", "usage", "prepare", "view", "commit", "mounts", "label", "rm"),
         )
     ),
-    *(f"content {verb}" for verb in ("ls", "get", "info", "label", "rm")),
+    *(f"content {verb}" for verb in ("ls", "get", "info", "label", "rm", "verify")),
     *(f"leases {verb}" for verb in ("create", "hold", "ls", "rm")),
     "gc",
     "plugins ls",
