@@ -11,6 +11,8 @@ from snapcore.gc.graph import Thing as Thing
 from snapcore.gc.graph import ThingKind as ThingKind
 from snapcore.gc.render import FORMS as FORMS
 from snapcore.gc.render import render as render
+from snapcore.gc.scheduler import Schedule as Schedule
+from snapcore.gc.scheduler import Scheduler as Scheduler
 from snapcore.gc.shares import Released as Released
 from snapcore.gc.shares import Share as Share
 from snapcore.gc.shares import released as released

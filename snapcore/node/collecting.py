@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
+
+import trio
 
 from snapcore.content import ContentStore
 from snapcore.errors import PermissionDenied, SnapcoreError
@@ -17,6 +20,8 @@ from snapcore.gc import (
     Plan,
     Released,
     Report,
+    Schedule,
+    Scheduler,
     Share,
     explain,
     find,
@@ -87,6 +92,29 @@ class Garbage:
             )
         self._mounter.forget_gone()
         return self._collector(checkpoint).collect(budget)
+
+    @asynccontextmanager
+    async def collecting(self, schedule: Schedule | None = None) -> AsyncIterator[Scheduler]:
+        """Collect in the background, now and then, for the duration of the block.
+
+        A collection that is under way when the block ends is cancelled.
+
+        Args:
+            schedule: when.
+
+        Yields:
+            Who is told of deletions and changes.
+        """
+
+        async def collect() -> Report:
+            work = partial(self.collect, checkpoint=trio.from_thread.check_cancelled)
+            return await trio.to_thread.run_sync(work)
+
+        scheduler = Scheduler(collect, schedule or Schedule())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(scheduler.run)
+            yield scheduler
+            nursery.cancel_scope.cancel()
 
     def hold(
         self,
