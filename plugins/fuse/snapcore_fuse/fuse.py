@@ -180,6 +180,8 @@ class FuseSnapshotter:
     @hookimpl
     def close(self) -> bool:
         """See `SnapshotterSpec.close`."""
+        if self._lazy.asked and not self._daemon.wanted():
+            self._daemon.dismiss()
         return self._disk.close()
 
     def _layer(self, snapshot: int) -> str:

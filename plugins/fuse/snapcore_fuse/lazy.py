@@ -69,9 +69,12 @@ class LazyStore:
         layers: mounts and upper directories; asks `layer` where layers lie.
         form: the form of overlayfs.
         daemon: who fetches and serves.
+
+    Attributes:
+        asked: whether the daemon was asked for a layer.
     """
 
-    __slots__ = ("_daemon", "_disk", "_form", "_layers")
+    __slots__ = ("_daemon", "_disk", "_form", "_layers", "asked")
 
     def __init__(
         self, disk: DiskStore, layers: OverlayStore, form: OverlayForm, daemon: Daemon
@@ -80,6 +83,7 @@ class LazyStore:
         self._layers: Final = layers
         self._form: Final = form
         self._daemon: Final = daemon
+        self.asked = False
 
     def is_lazy(self, snapshot: int) -> bool:
         """Tell by its id whether a snapshot is lazy."""
@@ -207,6 +211,7 @@ class LazyStore:
 
         Whatever goes wrong, unpacking is the way out, and says better what is wrong with a layer.
         """
+        self.asked = True
         try:
             self._daemon.ensure()
             outcome = self._daemon.resolve(draft.directory, layer, checkpoint)

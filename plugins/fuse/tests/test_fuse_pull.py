@@ -15,7 +15,7 @@ from support.layout import Layer
 from support.lazyimages import BIG, LazyPlace, estargz_layer, lazy_place
 from support.nodes import Watched, until
 
-from snapcore.archive import tree_listing
+from snapcore.archive import TreeDigest, tree_digest
 from snapcore.mount import mounts_below, temporary_mount
 from snapcore.node import Node, PullOptions
 from snapcore.oci import Digest, Platform
@@ -67,9 +67,9 @@ def statuses(node: Node, place: LazyPlace, name: str = "fuse") -> list[SnapshotS
     return [status for status in found if status is not None]
 
 
-def tree_of(node: Node, place: LazyPlace, snapshotter: str) -> list[str]:
+def digest_of(node: Node, place: LazyPlace, snapshotter: str) -> TreeDigest:
     with node.mounted(place.name, snapshotter=snapshotter) as root:
-        return list(tree_listing(root))
+        return tree_digest(root)
 
 
 async def test_a_pull_fetches_indexes_alone_and_reads_fetch_the_rest(place: LazyPlace) -> None:
@@ -103,7 +103,7 @@ async def test_the_lazy_tree_read_whole_has_the_eager_ones_digest(place: LazyPla
         await pull(node, place)
         assert [status.lazy for status in statuses(node, place)] == [True, True]
         assert [status.lazy for status in statuses(node, place, "overlay")] == [False, False]
-        assert tree_of(node, place, "fuse") == tree_of(node, place, "overlay")
+        assert digest_of(node, place, "fuse") == digest_of(node, place, "overlay")
         assert all(status.misses and not status.error for status in statuses(node, place))
 
 
@@ -180,6 +180,9 @@ async def test_a_layer_that_cannot_be_lazy_is_unpacked_and_says_why(
         with node.mounted(name) as root:
             assert Path(root, "big").read_bytes() == BIG
         assert node.content.exists(layer.descriptor.digest)
+    # Nothing is lazy, so nothing stays.
+    assert mounts_below(place.places.root) == ()
+    assert not os.path.exists(place.places.socket)
 
 
 async def test_unpacked_layers_stand_beside_lazy_ones(place: LazyPlace) -> None:
@@ -204,7 +207,7 @@ async def test_unpacked_layers_stand_beside_lazy_ones(place: LazyPlace) -> None:
         # The last one needs the bytes of a file that the unpacked layer has.
         assert [status.lazy for status in found] == [True, False, True, False]
         assert "hard link" in found[3].reason
-        assert tree_of(node, place, "fuse") == tree_of(node, place, "overlay")
+        assert digest_of(node, place, "fuse") == digest_of(node, place, "overlay")
 
 
 async def test_a_writable_snapshot_of_lazy_layers_can_be_committed(

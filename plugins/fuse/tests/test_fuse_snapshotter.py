@@ -15,7 +15,16 @@ from snapcore import labels as keys
 from snapcore.errors import AlreadyExists, FailedPrecondition, NotFound
 from snapcore.mount import mounts_below, temporary_mount
 from snapcore.oci import Digest, chain_ids
-from snapcore.snapshots import Capability, Kind, Labels, Snapshotter, open_snapshotter
+from snapcore.snapshots import (
+    Capability,
+    Kind,
+    Labels,
+    Snapshotter,
+    no_checkpoint,
+    open_snapshotter,
+)
+from snapcore_fuse.daemon.messages import Build
+from snapcore_fuse.lazy import layer_of
 
 pytestmark = pytest.mark.needs_root
 
@@ -82,6 +91,8 @@ def read_view(fuse: Snapshotter, name: str) -> dict[str, bytes]:
             os.path.relpath(os.path.join(top, file), root): Path(top, file).read_bytes()
             for top, _, files in os.walk(root)
             for file in files
+            # The table of contents is a file of the tar, like any other.
+            if file != "stargz.index.json"
         }
     fuse.remove("view")
     return found
@@ -188,6 +199,22 @@ def test_without_its_daemon_a_layer_is_still_known_to_be_lazy(
     # Whatever needs it, has it started.
     assert read_view(fuse, image.names[0])["etc/motd"] == b"hello\n"
     assert not fuse.status(image.names[0]).error
+
+
+def test_a_daemon_that_has_promised_a_layer_is_not_dismissed(
+    fuse: Snapshotter, image: Image, place: LazyPlace
+) -> None:
+    layer = layer_of(image.labels(0))
+    assert layer is not None
+    directory = place.places.snapshot(7)
+    os.mkdir(directory)
+    daemon = place.daemon
+    pid = daemon.ensure().pid
+    assert not daemon.resolve(directory, layer, no_checkpoint).reason
+    daemon.dismiss()
+    assert not daemon.build(Build(7, directory, (), "overlay"), no_checkpoint).reason
+    assert daemon.ensure().pid == pid
+    daemon.remove(7)
 
 
 def test_a_staged_snapshot_can_be_removed(fuse: Snapshotter, image: Image) -> None:

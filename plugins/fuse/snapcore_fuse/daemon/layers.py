@@ -66,9 +66,15 @@ class Layers:
         self._nursery: Final = nursery
         self._supplies: Final[dict[str, Supply]] = {}
         self._ahead: Final = Ahead(nursery)
+        self._promised: Final[set[str]] = set()
 
     def __len__(self) -> int:
         return len(self._lazy)
+
+    @property
+    def promised(self) -> bool:
+        """Whether somebody has a layer resolved, and will ask for it to be made next."""
+        return any(os.path.isdir(directory) for directory in self._promised)
 
     def load(self) -> None:
         """Serve what is on disk, without any network. A layer that is damaged is left out.
@@ -120,6 +126,7 @@ class Layers:
             # One layer is cut into pieces in one way only, since tables name layers alone.
             return Outcome("the same layer is served here by another index")
         await trio.to_thread.run_sync(_keep, Files(request.directory), found)
+        self._promised.add(request.directory)
         return Outcome()
 
     async def build(self, request: Build) -> Outcome:
@@ -132,6 +139,7 @@ class Layers:
             SnapcoreError: a layer below cannot be read; or the disk is full.
         """
         self._check(request.directory)
+        self._promised.discard(request.directory)
         files = Files(request.directory)
         style = WhiteoutStyle(request.style)
         below = [self._below(number) for number in request.parents]

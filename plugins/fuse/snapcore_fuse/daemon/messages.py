@@ -130,7 +130,13 @@ class LayerState(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
-    """It is done."""
+    """It is done.
+
+    Attributes:
+        ending: whether the daemon ends now.
+    """
+
+    ending: bool = False
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):

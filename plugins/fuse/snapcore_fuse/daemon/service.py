@@ -86,12 +86,13 @@ class Service:
                 return await self._layers.build(request)
             case Remove():
                 self._layers.remove(request.ids)
-                self._ending = self._ending or not (len(self._layers) or self._active > 1)
-                return Done()
+                wanted = len(self._layers) or self._layers.promised or self._active > 1
+                self._ending = self._ending or not wanted
+                return Done(self._ending)
             case Ask():
                 return self._layers.status(request.id)
             case Stop():
                 self._ending = True
-                return Done()
+                return Done(ending=True)
             case _:
                 assert_never(request)
