@@ -187,6 +187,11 @@ def open_database(path: str, migrations: Sequence[str], *, lock_path: str) -> Da
     return Database(path, read_only=False, lock=lock)
 
 
+def library_version() -> str:
+    """Return the version of the SQLite library in use."""
+    return apsw.sqlite_lib_version()
+
+
 def schema_version(path: str) -> int:
     """Return the number of the schema of an existing database.
 

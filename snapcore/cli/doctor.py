@@ -31,9 +31,11 @@ def doctor(context: click.Context) -> None:
 
     Fails if no snapshotter works here.
     """
+    from snapcore.sqlite import library_version
+
     session = Session.of(context)
     config = session.load().config
-    problem, default, probes = _try(session)
+    problem, default, probes, unsafe = _try(session)
     host: dict[str, Json] = {
         "version": version("snapcore"),
         "python": platform.python_version(),
@@ -44,8 +46,9 @@ def doctor(context: click.Context) -> None:
         "root": config.root,
         **_filesystem(config.root),
         "state": config.state,
-        # Said here because it is a promise that is not made yet, not a setting.
-        "durability": "none",
+        "durability": config.durability.value,
+        "not_durable": unsafe,
+        "sqlite": library_version(),
         "problem": problem,
         "default_snapshotter": default,
     }
@@ -63,17 +66,22 @@ def doctor(context: click.Context) -> None:
         context.exit(FAILED)
 
 
-def _try(session: Session) -> tuple[str, str, Mapping[str, Probe]]:
-    """Open the node and probe; return the problem, the default snapshotter, the probes."""
+def _try(session: Session) -> tuple[str, str, Mapping[str, Probe], int]:
+    """Open the node and probe.
+
+    Returns:
+        The problem, the default snapshotter, the probes, how many commits are not durable.
+    """
     try:
         with session.node() as node:
             probes = node.probe_all()
+            unsafe = node.snapshotters.not_durable()
             try:
-                return "", node.snapshotters.default_name(), probes
+                return "", node.snapshotters.default_name(), probes, unsafe
             except SnapcoreError as error:
-                return str(error), "", probes
+                return str(error), "", probes, unsafe
     except SnapcoreError as error:
-        return str(error), "", {}
+        return str(error), "", {}, 0
 
 
 def _hosts_problems(config: RegistryConfig) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Final, TypeAlias, cast
 
 from snapcore.archive.types import Limits
 from snapcore.errors import InvalidArgument
+from snapcore.snapshots.types import Durability
 
 VERSION: Final = 1
 SYSTEM_ROOT: Final = "/var/lib/snapcore"
@@ -46,6 +47,13 @@ KEYS: Final[Mapping[str, Key]] = {
     "snapshotter": Key(tuple, ("auto",), "a name, a list of names, or auto: what works here"),
     "wrappers": Key(tuple, (), "snapshotter wrappers by name, the outermost first"),
     "blocked": Key(tuple, (), "names of plugins that are never loaded"),
+    "durability": Key(
+        str,
+        Durability.FLUSH.value,
+        "when unpacked layers are put on disk: before anything relies on them (flush), each one"
+        " at once (strict), or when the system pleases (none)",
+        tuple(mode.value for mode in Durability),
+    ),
     "registry.plain_http": Key(tuple, (), "hosts that are spoken to without TLS"),
     "registry.insecure": Key(tuple, (), "hosts whose certificate is not verified"),
     "registry.ca": Key(str, "", "PEM file of authorities trusted besides the system's"),

@@ -32,7 +32,7 @@ from snapcore.config.values import (
     Unprivileged,
 )
 from snapcore.errors import InvalidArgument, from_os_error
-from snapcore.snapshots.types import Options, OptionValue
+from snapcore.snapshots.types import Durability, Options, OptionValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +188,7 @@ def _build(settings: Mapping[str, Setting]) -> NodeConfig:
         plugins=_options(settings),
         wrappers=strings("wrappers"),
         blocked=strings("blocked"),
+        durability=Durability(text("durability")),
         registry=RegistryConfig(
             plain_http=strings("registry.plain_http"),
             insecure=strings("registry.insecure"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from snapcore.archive.types import Limits
-from snapcore.snapshots.types import Options
+from snapcore.snapshots.types import Durability, Options
 
 Unprivileged: TypeAlias = Literal["refuse", "map"]
 PrivateNetworks: TypeAlias = Literal["allow", "same-as-registry", "refuse"]
@@ -75,6 +75,7 @@ class NodeConfig:
         plugins: options of each snapshotter, as yet unchecked.
         wrappers: names of snapshotter wrappers, the outermost first.
         blocked: names of plugins that are never loaded.
+        durability: when commits are put on disk.
         registry: see `RegistryConfig`.
         unpack: see `UnpackConfig`.
     """
@@ -85,6 +86,7 @@ class NodeConfig:
     plugins: Mapping[str, Options] = field(default_factory=dict)
     wrappers: tuple[str, ...] = ()
     blocked: tuple[str, ...] = ()
+    durability: Durability = Durability.FLUSH
     registry: RegistryConfig = field(default_factory=RegistryConfig)
     unpack: UnpackConfig = field(default_factory=UnpackConfig)
 

@@ -182,6 +182,8 @@ class Acquisition:
     ) -> tuple[UnpackedManifest, ...]:
         """Fetch everything below a descriptor that is wanted, and unpack it.
 
+        When it returns, all of it is on disk, unless durability is `none`.
+
         Args:
             target: an index or a manifest.
             extent: which of an index's manifests are wanted.
@@ -210,6 +212,7 @@ class Acquisition:
             self._place, snapshotters, options, self._events, self._hold
         ) as unpacker:
             await dispatch(unpacker.wrap(handler, self._fetch, chosen), [target])
+        await trio.to_thread.run_sync(_make_durable, unpacker.results, snapshotters)
         return unpacker.results
 
     def _fetch_then_children(self) -> Handler:
@@ -242,3 +245,12 @@ class Acquisition:
         except NotFound:
             return False
         return True
+
+
+def _make_durable(
+    manifests: Sequence[UnpackedManifest], snapshotters: Sequence[Snapshotter]
+) -> None:
+    for snapshotter in snapshotters:
+        for manifest in manifests:
+            if manifest.chain_id:
+                snapshotter.make_durable(manifest.chain_id)

@@ -26,7 +26,7 @@ from snapcore.oci import (
 )
 from snapcore.oci.manifest import MAX_DOCUMENT_BYTES
 from snapcore.snapshots import SnapshotStatus
-from snapcore.unpack import best_document, is_committed, layer_plans, read_document
+from snapcore.unpack import best_document, is_intact, layer_plans, read_document
 
 _log = logging.getLogger(__name__)
 
@@ -236,4 +236,4 @@ class Images:
             # Used here once, and uninstalled or broken since: that is no reason to answer nothing.
             _log.warning("cannot ask snapshotter %r: %s", snapshotter, error)
             return False
-        return not chain_id or is_committed(opened, chain_id)
+        return not chain_id or is_intact(opened, chain_id)

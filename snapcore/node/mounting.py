@@ -15,7 +15,7 @@ from snapcore.metadata import MountRecord, MountStore
 from snapcore.mount import is_mount_point, mount_all, temporary_mount, unmount
 from snapcore.node.holding import LeasedWork
 from snapcore.snapshots import Mounts, Snapshotter
-from snapcore.unpack import is_committed, reclaim
+from snapcore.unpack import is_intact, reclaim
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ def _snapshot(request: MountRequest, work: LeasedWork, given: dict[str, str]) ->
     snapshotter = request.snapshotter
     key = f"mount-{uuid.uuid4().hex}"
     work.snapshots(snapshotter.name, filter(None, (key, request.chain_id)))
-    if request.chain_id and not is_committed(snapshotter, request.chain_id):
+    if request.chain_id and not is_intact(snapshotter, request.chain_id):
         raise FailedPrecondition(
             f"image {request.image!r} is not unpacked for snapshotter {snapshotter.name!r};"
             f" run: snapcore images unpack --snapshotter {snapshotter.name} {request.image}"

@@ -13,13 +13,7 @@ import trio
 from snapcore.config import NodeConfig
 from snapcore.errors import InvalidArgument, NotFound, PermissionDenied
 from snapcore.metadata import Image, MountRecord
-from snapcore.node.acquire import (
-    Acquisition,
-    NoSource,
-    RegistrySource,
-    Source,
-    unpacking,
-)
+from snapcore.node.acquire import Acquisition, NoSource, RegistrySource, Source, unpacking
 from snapcore.node.collecting import Garbage
 from snapcore.node.connection import registry_client
 from snapcore.node.ground import open_ground
@@ -36,14 +30,7 @@ from snapcore.node.values import PullOptions, PullResult, PushOptions, UnpackCho
 from snapcore.oci import Descriptor, Platform, Reference
 from snapcore.registry import ArchiveKind, Outgoing
 from snapcore.snapshots import Checkpoint, HookTrace, Probe, Snapshotter, no_checkpoint
-from snapcore.unpack import (
-    Events,
-    Resolved,
-    Workplace,
-    no_events,
-    reclaim,
-    single_error,
-)
+from snapcore.unpack import Events, Resolved, Workplace, no_events, reclaim, single_error
 
 
 class Node:
@@ -128,11 +115,21 @@ class Node:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        self.close(flush=error is None)
 
-    def close(self) -> None:
-        """Close everything; mounts and snapshots stay. Idempotent."""
-        self._resources.close()
+    def close(self, *, flush: bool = True) -> None:
+        """Close everything; mounts and snapshots stay. Idempotent.
+
+        Args:
+            flush: put on disk what was committed and is not there yet; else a power cut may
+                still take it away.
+
+        Raises:
+            DataLoss: that failed; everything is closed all the same.
+        """
+        with self._resources:
+            if flush:
+                self.snapshotters.flush()
 
     def snapshotter(self, name: str = "") -> Snapshotter:
         """Return an opened snapshotter, the configured one for "".

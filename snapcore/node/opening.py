@@ -37,8 +37,10 @@ async def open_node(
         raise InvalidArgument("open_node takes either a config or a root")
     chosen = config or NodeConfig.at(root)
     node = await trio.to_thread.run_sync(lambda: Node.open(chosen, environment=environment))
+    flush = False
     try:
         yield node
+        flush = True
     finally:
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(node.close)
+            await trio.to_thread.run_sync(lambda: node.close(flush=flush))

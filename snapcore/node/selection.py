@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields
 
 from snapcore.config import NodeConfig
@@ -16,6 +17,7 @@ from snapcore.snapshots import (
     Options,
     Probe,
     Snapshotter,
+    State,
     WrapperChoice,
     list_plugins,
     open_snapshotter,
@@ -123,6 +125,27 @@ class Snapshotters:
         """Return the names of all snapshotters that have been used below this root."""
         return tuple(record.name for record in self._records.list())
 
+    def not_durable(self) -> int:
+        """Count the commits that a power cut may still take away, or has broken.
+
+        Those of a snapshotter that cannot be opened are not counted.
+        """
+        count = 0
+        for name in self.known():
+            with suppress(SnapcoreError):
+                count += sum(info.state is not State.DURABLE for info in self.get(name).walk())
+        return count
+
+    def flush(self) -> None:
+        """Put on disk what was committed and is not there yet, unless durability is `none`.
+
+        Raises:
+            DataLoss: a sync failed.
+        """
+        for snapshotter in self._opened.values():
+            if snapshotter.unflushed:
+                snapshotter.flush()
+
     def close(self) -> None:
         """Close all that are open."""
         while self._opened:
@@ -166,6 +189,7 @@ class Snapshotters:
             blocked=self._config.blocked,
             trace=self._trace,
             probe=probe if probe and probe.usable else None,
+            durability=self._config.durability,
         )
         if not self._read_only:
             self._settle_in(name, snapshotter)

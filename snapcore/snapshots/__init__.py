@@ -8,7 +8,6 @@ from snapcore.snapshots.disk import DiskStore as DiskStore
 from snapcore.snapshots.entrypoints import PluginInfo as PluginInfo
 from snapcore.snapshots.entrypoints import list_plugins as list_plugins
 from snapcore.snapshots.flush import flush_store as flush_store
-from snapcore.snapshots.flush import sync_root as sync_root
 from snapcore.snapshots.hookspecs import ENTRY_POINTS as ENTRY_POINTS
 from snapcore.snapshots.hookspecs import WRAPPER_ENTRY_POINTS as WRAPPER_ENTRY_POINTS
 from snapcore.snapshots.hookspecs import Backend as Backend
@@ -37,6 +36,7 @@ from snapcore.snapshots.records import Reservation as Reservation
 from snapcore.snapshots.records import Stack as Stack
 from snapcore.snapshots.remap import id_mapping as id_mapping
 from snapcore.snapshots.remap import refuse_mapped as refuse_mapped
+from snapcore.snapshots.rootsync import RootSync as RootSync
 from snapcore.snapshots.snapshotter import Snapshotter as Snapshotter
 from snapcore.snapshots.tree import disk_usage as disk_usage
 from snapcore.snapshots.tree import empty_tree as empty_tree
@@ -45,6 +45,7 @@ from snapcore.snapshots.trial import trial_directory as trial_directory
 from snapcore.snapshots.types import CONTRACT_VERSION as CONTRACT_VERSION
 from snapcore.snapshots.types import ApplyResult as ApplyResult
 from snapcore.snapshots.types import Capability as Capability
+from snapcore.snapshots.types import Durability as Durability
 from snapcore.snapshots.types import FlushReport as FlushReport
 from snapcore.snapshots.types import IndexBlob as IndexBlob
 from snapcore.snapshots.types import Info as Info

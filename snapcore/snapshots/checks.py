@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import apsw
 
 from snapcore.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from snapcore.snapshots import rows
-from snapcore.snapshots.records import Record
+from snapcore.snapshots.records import CommitPlan, Record
 from snapcore.snapshots.remap import refuse_mapped
-from snapcore.snapshots.types import Kind
+from snapcore.snapshots.types import Kind, State
 
 
 def creation(connection: apsw.Connection, key: str, parent: str) -> tuple[int, ...]:
@@ -30,34 +32,56 @@ def creation(connection: apsw.Connection, key: str, parent: str) -> tuple[int, .
         below = rows.whole_lineage(connection, base.id)
     taken = rows.find(connection, key)
     if taken is not None:
-        raise AlreadyExists(f"snapshot {key!r} exists already ({taken.info.kind})")
+        raise _taken(taken)
     return below
 
 
-def commit(
-    connection: apsw.Connection, name: str, key: str, parent: str
-) -> tuple[Record, int | None]:
-    """Check a commit; return the active record and the id of the new parent, None to keep it.
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """A commit that may be carried out.
+
+    Attributes:
+        record: the active snapshot.
+        parent: id of the new parent, None to keep the one it has.
+        replaced: the broken snapshot whose place it takes, None for none.
+    """
+
+    record: Record
+    parent: int | None
+    replaced: Record | None
+
+
+def commit(connection: apsw.Connection, plan: CommitPlan, token: str) -> Allowed:
+    """Check a commit.
+
+    Args:
+        connection: in a transaction.
+        plan: names, key and parent; its id is not looked at.
+        token: of this instance.
 
     Raises:
         AlreadyExists: the name is taken.
         NotFound: no such key; or no such new parent.
         FailedPrecondition: the key is not Active, or was prepared with id maps; or the new parent
-            is not Committed.
+            is not Committed; or the name is that of a broken snapshot whose children may be
+            mounted.
         InvalidArgument: the snapshot has another parent.
         DataLoss: the new parent is broken.
     """
-    taken = rows.find(connection, name)
-    if taken is not None:
-        raise AlreadyExists(f"snapshot {name!r} exists already ({taken.info.kind})")
+    key, parent = plan.key, plan.parent
+    taken = rows.find(connection, plan.name)
+    if taken is not None and taken.info.state is not State.BROKEN:
+        raise _taken(taken)
     record = rows.require(connection, key)
     if record.info.kind is not Kind.ACTIVE:
         raise FailedPrecondition(
             f"snapshot {key!r} is {record.info.kind}; only an active one can be committed"
         )
     refuse_mapped(record.info)
+    if taken is not None:
+        _replacement(connection, taken, parent or record.info.parent, token)
     if not parent:
-        return record, None
+        return Allowed(record, None, taken)
     base = rows.find(connection, parent)
     if base is None:
         raise NotFound(f"no parent {parent[:200]!r} to commit {key!r} on")
@@ -69,4 +93,21 @@ def commit(
             f" onto {parent!r}; only one without a parent can"
         )
     rows.whole_lineage(connection, base.id)
-    return record, base.id
+    return Allowed(record, base.id, taken)
+
+
+def _replacement(connection: apsw.Connection, broken: Record, parent: str, token: str) -> None:
+    """Check that a broken snapshot can be replaced by one with this parent."""
+    if parent != broken.info.parent:
+        raise _taken(broken)
+    child = rows.any_child(connection, broken.id)
+    # Broken since before this boot: nobody could mount it, or what stands on it, since then.
+    if child is not None and rows.token(connection, broken.id) == token:
+        raise FailedPrecondition(
+            f"snapshot {broken.info.name!r} is broken and cannot be rebuilt now, since {child!r},"
+            " which stands on it, may be mounted; remove that first, or restart the machine"
+        )
+
+
+def _taken(by: Record) -> AlreadyExists:
+    return AlreadyExists(f"snapshot {by.info.name!r} exists already ({by.info.kind})")

@@ -7,15 +7,15 @@ backend's hook that forgets to return something would run the default as well, u
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Final
 
 from snapcore.errors import FailedPrecondition
 from snapcore.mount import Mount
 from snapcore.oci import WhiteoutStyle
-from snapcore.snapshots.flush import sync_root
 from snapcore.snapshots.hookspecs import Checkpoint, SnapshotterSpec, hookimpl
 from snapcore.snapshots.remap import refuse_mapped
+from snapcore.snapshots.rootsync import RootSync
 from snapcore.snapshots.types import (
     FlushReport,
     Kind,
@@ -95,16 +95,24 @@ class DefaultStatus:
 class DefaultFlush:
     """`flush`: sync the filesystem of the state root."""
 
-    __slots__ = ("_root",)
+    __slots__ = ("_medium",)
 
     def __init__(self, root: str) -> None:
-        self._root = root
+        self._medium = RootSync(root)
 
     @hookimpl(trylast=True)
     def flush(self) -> FlushReport:
         """See `SnapshotterSpec.flush`."""
-        sync_root(self._root)
+        self._medium.sync()
         return FlushReport(synced=1)
+
+    @hookimpl(wrapper=True)
+    def close(self) -> Generator[None, bool, bool]:
+        """Let go of the root, whoever closes."""
+        try:
+            return (yield)
+        finally:
+            self._medium.close()
 
 
 class DefaultCleanup:

@@ -34,6 +34,7 @@ class DiskStore:
     Args:
         root: the state root; made with mode 0700 if it is missing.
         sync_remove: delete files in `remove` already, not only in `cleanup`.
+        token: as for `MetaStore`.
 
     Attributes:
         root: absolute path of the state root.
@@ -45,10 +46,10 @@ class DiskStore:
 
     __slots__ = ("_dirs", "_sync_remove", "records", "root")
 
-    def __init__(self, root: str, *, sync_remove: bool = False) -> None:
+    def __init__(self, root: str, *, sync_remove: bool = False, token: str | None = None) -> None:
         self.root: Final = os.path.abspath(root)
         self._sync_remove = sync_remove
-        self.records: Final = MetaStore(self.root)
+        self.records: Final = MetaStore(self.root, token=token)
         try:
             self._dirs = SnapshotDirs(self.root)
         except BaseException:

@@ -44,6 +44,7 @@ from snapcore.snapshots.types import (
     CONTRACT_VERSION,
     ApplyResult,
     Capability,
+    Durability,
     IndexBlob,
     Option,
     Options,
@@ -68,6 +69,7 @@ def open_snapshotter(
     blocked: Collection[str] = (),
     trace: Trace | None = None,
     probe: Probe | None = None,
+    durability: Durability = Durability.FLUSH,
 ) -> Snapshotter:
     """Open an installed snapshotter on a state root.
 
@@ -80,6 +82,7 @@ def open_snapshotter(
         trace: is told about every hook call.
         probe: what `probe_snapshotter` has just said of this root with these options; asked
             for if None.
+        durability: when commits are put on disk.
 
     Returns:
         The snapshotter, which the caller closes.
@@ -106,7 +109,7 @@ def open_snapshotter(
     except BaseException:
         _close_quietly(backend)
         raise
-    return Snapshotter(name, root, probe, checked, relay, timing)
+    return Snapshotter(name, root, probe, checked, relay, timing, durability)
 
 
 def probe_snapshotter(
@@ -278,9 +281,6 @@ def _assemble(
     relay = cast(SnapshotterSpec, manager.hook)
     _register(manager, backend, name, module.who)
     _check_complete(manager, backend, module.who)
-    for hook in OPTIONAL_HOOKS:
-        if not _implementations(manager, hook):
-            manager.register(DEFAULTS[hook](relay, root), f"default {hook}")
     # Of wrappers the one registered last is the outermost.
     manager.register(ErrorMapping(module.who), "errors")
     for number, wrapper in reversed(list(enumerate(wrappers))):
@@ -291,6 +291,10 @@ def _assemble(
     if wrappers:
         names = ", ".join(wrapper.who for wrapper in wrappers)
         manager.register(ErrorMapping(f"{names} around snapshotter {name!r}"), "wrapper errors")
+    # When nothing can fail any more, since a default may hold the root open.
+    for hook in OPTIONAL_HOOKS:
+        if not _implementations(manager, hook):
+            manager.register(DEFAULTS[hook](relay, root), f"default {hook}")
     timing = Timing()
     manager.register(timing, "timing")
     if trace is not None:

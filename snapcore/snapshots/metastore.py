@@ -15,11 +15,13 @@ root by many processes.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from snapcore.errors import (
@@ -31,7 +33,7 @@ from snapcore.errors import (
 )
 from snapcore.filters import compile_filters
 from snapcore.locks import Owner
-from snapcore.snapshots import checks, rows
+from snapcore.snapshots import checks, recovery, rows
 from snapcore.snapshots.keys import check_key, stored_labels, updated_labels
 from snapcore.snapshots.records import (
     WALK_FIELDS,
@@ -43,28 +45,39 @@ from snapcore.snapshots.records import (
     info_fields,
 )
 from snapcore.snapshots.remap import check_maps_kept
+from snapcore.snapshots.rootsync import RootSync
 from snapcore.snapshots.schema import MIGRATIONS
 from snapcore.snapshots.token import instance_token
 from snapcore.snapshots.types import Info, Kind, Labels, Page, State, Usage
 from snapcore.sqlite import open_database
 
 _OWNER_TRIES: Final = 5
+_log = logging.getLogger(__name__)
 
 
 class MetaStore:
     """The records of one snapshotter's state root.
+
+    What was committed before the system went down, and was not flushed, is dropped by opening
+    it, or is broken if other snapshots stand on it.
 
     Args:
         root: the state root; made with mode 0700 if it is missing.
         clock: wall clock in nanoseconds since the epoch.
         token: instance token to write; that of this boot and root if None.
 
+    Attributes:
+        root: absolute path of the state root.
+        medium: its filesystem, to be synced.
+
     Raises:
         FailedPrecondition: a newer snapcore wrote the records.
         PermissionDenied, ResourceExhausted, DataLoss, Unavailable: the root cannot be used.
     """
 
-    __slots__ = ("_clock", "_database", "_open", "_owner", "_owner_guard", "_token", "root")
+    __slots__ = (
+        "_clock", "_database", "_open", "_owner", "_owner_guard", "_token", "medium", "root",
+    )  # fmt: skip
 
     def __init__(
         self, root: str, *, clock: Callable[[], int] = time.time_ns, token: str | None = None
@@ -76,11 +89,17 @@ class MetaStore:
         self._open = True
         _make_private(self.root)
         self._token: Final = instance_token(self.root) if token is None else token
-        self._database = open_database(
-            os.path.join(self.root, "metadata.db"),
-            MIGRATIONS,
-            lock_path=os.path.join(self.root, "metadata.lock"),
-        )
+        self.medium: Final = RootSync(self.root)
+        try:
+            self._database = open_database(
+                os.path.join(self.root, "metadata.db"),
+                MIGRATIONS,
+                lock_path=os.path.join(self.root, "metadata.lock"),
+            )
+            self._recover()
+        except BaseException:
+            self.medium.close()
+            raise
 
     def close(self) -> bool:
         """Close the database and end this process's ownership; True if it was open."""
@@ -89,6 +108,7 @@ class MetaStore:
             self._open = False
         if owner is not None:
             owner.close()
+        self.medium.close()
         return self._database.close()
 
     # --- looking ----------------------------------------------------------------------------
@@ -238,21 +258,28 @@ class MetaStore:
     def check_commit(self, name: str, key: str, parent: str = "") -> CommitPlan:
         """Begin a commit: check everything, so that the backend can measure usage for it.
 
+        A broken snapshot of that name, with that parent, is no obstacle: it will be replaced.
+
         Raises:
             InvalidArgument: the name is malformed; or, rebasing, there is another parent.
             AlreadyExists: the name is taken.
             NotFound: no such key; or, rebasing, no such parent.
             FailedPrecondition: the key is not Active, or was prepared with id maps; or the new
-                parent is not Committed.
+                parent is not Committed; or the name is that of a broken snapshot whose children
+                may be mounted.
             DataLoss: the new parent, or a snapshot below it, is broken.
         """
         check_key(name, "name")
+        plan = CommitPlan(0, name, key, parent)
         with self._database.read() as connection:
-            record, _ = checks.commit(connection, name, key, parent)
-        return CommitPlan(record.id, name, key, parent)
+            record = checks.commit(connection, plan, self._token).record
+        return replace(plan, id=record.id)
 
     def commit(self, plan: CommitPlan, labels: Labels, usage: Usage) -> Info:
         """Carry a commit out: the key is gone, the name is there.
+
+        It takes the place of a broken snapshot of that name: children and labels of that one
+        pass to it in the same transaction; the old directory is left to `cleanup`.
 
         Args:
             plan: from `check_commit`.
@@ -264,12 +291,16 @@ class MetaStore:
         """
         kept = stored_labels(labels)
         with self._database.write() as connection:
-            record, parent = checks.commit(connection, plan.name, plan.key, plan.parent)
-            if record.id != plan.id:
+            allowed = checks.commit(connection, plan, self._token)
+            if allowed.record.id != plan.id:
                 raise NotFound(f"snapshot {plan.key!r} was replaced while it was committed")
+            if allowed.replaced is not None:
+                kept = {**allowed.replaced.info.labels, **kept}
+                rows.replace(connection, allowed.replaced.id, plan.id)
             rows.commit(
-                connection, plan.id, plan.name, parent, kept, usage, self._clock(), self._token
-            )
+                connection, plan.id, plan.name, allowed.parent, kept, usage, self._clock(),
+                self._token,
+            )  # fmt: skip
             return rows.require(connection, plan.name).info
 
     def remove(self, key: str) -> Record:
@@ -315,7 +346,26 @@ class MetaStore:
             record = rows.require(connection, name)
             if record.info.kind is not Kind.COMMITTED:
                 raise FailedPrecondition(f"snapshot {name!r} is {record.info.kind}, not committed")
-            rows.set_state(connection, record.id, record.info.state, State.BROKEN)
+            rows.set_broken(connection, record.id, self._token)
+
+    def break_pending(self) -> int:
+        """Record that a sync failed: all that was not durable is broken; return how many."""
+        with self._database.write() as connection:
+            return recovery.break_pending(connection, self._token)
+
+    def _recover(self) -> None:
+        if self._database.read_only:
+            return
+        with self._database.read() as connection:
+            if not recovery.is_due(connection, self._token):
+                return
+        with self._database.write() as connection:
+            done = recovery.recover(connection, self._token)
+        _log.warning(
+            "snapshot root %r: the system went down before everything was on disk; dropped %d"
+            " snapshots, and %d that others stand on are broken until their image is pulled again",
+            self.root, done.dropped, done.broken,
+        )  # fmt: skip
 
     def _own(self) -> str:
         with self._owner_guard:

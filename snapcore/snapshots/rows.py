@@ -90,6 +90,12 @@ def any_child(connection: apsw.Connection, number: int) -> str | None:
     return None if row is None else str(row[0])
 
 
+def token(connection: apsw.Connection, number: int) -> str:
+    """Return the instance token that a snapshot's row carries."""
+    row = connection.execute("SELECT token FROM snapshots WHERE id = ?", (number,)).fetchone()
+    return "" if row is None else str(row[0])
+
+
 def ids(connection: apsw.Connection) -> tuple[frozenset[int], Mapping[int, str]]:
     """Return the ids of all snapshots, and those of all reservations with their owners."""
     recorded: set[int] = set()
@@ -193,6 +199,12 @@ def commit(
     )
 
 
+def replace(connection: apsw.Connection, old: int, new: int) -> None:
+    """Delete a snapshot's row; its children stand on `new` from now on."""
+    connection.execute("UPDATE snapshots SET parent = ? WHERE parent = ?", (new, old))
+    delete(connection, old)
+
+
 def delete(connection: apsw.Connection, number: int) -> None:
     """Delete a snapshot's row."""
     connection.execute("DELETE FROM snapshots WHERE id = ?", (number,))
@@ -204,6 +216,19 @@ def set_state(connection: apsw.Connection, number: int, old: State, new: State) 
         "UPDATE snapshots SET state = ? WHERE id = ? AND state = ?", (new, number, old)
     )
     return connection.changes() > 0
+
+
+def set_broken(connection: apsw.Connection, number: int, token: str) -> None:
+    """Make a snapshot broken.
+
+    Args:
+        connection: in a write transaction.
+        number: its id.
+        token: of this instance, in which it may be mounted.
+    """
+    connection.execute(
+        "UPDATE snapshots SET state = ?, token = ? WHERE id = ?", (State.BROKEN, token, number)
+    )
 
 
 def _record(row: _Row) -> Record:

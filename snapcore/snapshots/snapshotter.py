@@ -9,17 +9,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from types import MappingProxyType, TracebackType
 from typing import Final, Self, TypeVar
 
 from snapcore import labels as label_rules
-from snapcore.errors import ContractError, DataLoss, FailedPrecondition, InvalidArgument
+from snapcore.errors import (
+    ContractError,
+    DataLoss,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+)
 from snapcore.filters import compile_filters
 from snapcore.snapshots.hookspecs import Checkpoint, SnapshotterSpec, no_checkpoint
 from snapcore.snapshots.keys import check_key
 from snapcore.snapshots.records import WALK_FIELDS
 from snapcore.snapshots.types import (
     Capability,
+    Durability,
     FlushReport,
     Info,
     Labels,
@@ -30,6 +39,7 @@ from snapcore.snapshots.types import (
     Probe,
     Reclaimed,
     SnapshotStatus,
+    State,
     Usage,
 )
 from snapcore.snapshots.wrappers import HookTiming, Timing
@@ -51,6 +61,7 @@ class Snapshotter:
         root: its state root.
         probe: what it said of itself on this host.
         options: what it was opened with, defaults filled in.
+        durability: when commits are put on disk.
     """
 
     __slots__ = (
@@ -59,6 +70,8 @@ class Snapshotter:
         "_lost",
         "_open",
         "_timing",
+        "_unflushed",
+        "durability",
         "name",
         "options",
         "probe",
@@ -73,6 +86,7 @@ class Snapshotter:
         options: Options,
         hooks: SnapshotterSpec,
         timing: Timing,
+        durability: Durability,
     ) -> None:
         self.name: Final = name
         self.root: Final = root
@@ -83,11 +97,18 @@ class Snapshotter:
         self._guard = threading.Lock()
         self._open = True
         self._lost: DataLoss | None = None
+        self.durability: Final = durability
+        self._unflushed = False
 
     @property
     def capabilities(self) -> frozenset[Capability]:
         """What it can do here beyond the minimum."""
         return self.probe.capabilities
+
+    @property
+    def unflushed(self) -> bool:
+        """Whether something was committed here that is not durable yet, and shall be."""
+        return self._unflushed and self.durability is not Durability.NONE
 
     def timings(self) -> Mapping[str, HookTiming]:
         """Return how long calls took so far, by hook."""
@@ -145,9 +166,17 @@ class Snapshotter:
         parent: str = "",
         *,
         labels: Labels = NO_LABELS,
+        passing: bool = False,
         checkpoint: Checkpoint = no_checkpoint,
     ) -> Mounts:
         """Create an Active snapshot and return its mounts.
+
+        Args:
+            key: names it.
+            parent: a committed snapshot, which is put on disk first; "" for none.
+            labels: of the new snapshot.
+            passing: it will not outlive its parent, which need not be on disk.
+            checkpoint: called now and then; what it raises ends the work.
 
         Raises:
             InvalidArgument: the key or a label is malformed; or the parent is not Committed.
@@ -157,9 +186,13 @@ class Snapshotter:
         """
         check_key(key)
         label_rules.check(labels)
-        answer = self._ready().prepare(
-            key=key, parent=parent, labels=dict(labels), checkpoint=checkpoint
-        )
+        hooks = self._ready()
+        if parent and not passing and self.durability is not Durability.NONE:
+            # Where there is no such parent, it is the backend that says so.
+            with suppress(NotFound):
+                if self.stat(parent).state is State.PENDING:
+                    self.flush()
+        answer = hooks.prepare(key=key, parent=parent, labels=dict(labels), checkpoint=checkpoint)
         return self._answer("prepare", answer, tuple)
 
     def view(
@@ -208,7 +241,7 @@ class Snapshotter:
             NotFound: no such key; or, rebasing, no such parent.
             FailedPrecondition: the key is not Active, or was prepared with id maps; or the new
                 parent is not Committed.
-            DataLoss: an earlier flush failed.
+            DataLoss: an earlier flush failed; or putting it on disk did.
         """
         check_key(name, "name")
         label_rules.check(labels)
@@ -217,7 +250,12 @@ class Snapshotter:
         answer = hooks.commit(
             name=name, key=key, labels=dict(labels), parent=parent, checkpoint=checkpoint
         )
-        return self._answer("commit", answer, Info)
+        info = self._answer("commit", answer, Info)
+        self._unflushed = True
+        if self._must_flush(info):
+            self.flush()
+            return replace(info, state=State.DURABLE)
+        return info
 
     def remove(self, key: str, *, checkpoint: Checkpoint = no_checkpoint) -> Info:
         """Remove a snapshot of any kind and return what it was.
@@ -249,12 +287,33 @@ class Snapshotter:
         """
         hooks = self._ready()
         self._check_not_lost()
+        self._unflushed = False
         try:
             answer = hooks.flush()
         except DataLoss as error:
             self._lost = error
             raise
+        except BaseException:
+            self._unflushed = True
+            raise
         return self._answer("flush", answer, FlushReport)
+
+    def make_durable(self, name: str) -> None:
+        """Have a committed snapshot and all below it on disk, unless durability is `none`.
+
+        Nothing is synced where they are already.
+
+        Raises:
+            NotFound: no such snapshot.
+            DataLoss: the sync failed, now or earlier; or one of them is broken.
+        """
+        if self.durability is Durability.NONE:
+            return
+        if State.PENDING in self._states(name):
+            self.flush()
+        # Another process, whose sync failed meanwhile, has condemned what it could not write.
+        if State.BROKEN in self._states(name):
+            raise DataLoss(f"snapshot {name!r} of {self.name!r} is broken; pull its image again")
 
     def cleanup(self, *, checkpoint: Checkpoint = no_checkpoint) -> Reclaimed:
         """Finish removals and delete what crashed owners left behind."""
@@ -281,6 +340,20 @@ class Snapshotter:
 
     def __repr__(self) -> str:
         return f"<Snapshotter {self.name!r} at {self.root!r}>"
+
+    def _must_flush(self, info: Info) -> bool:
+        if self.durability is Durability.FLUSH:
+            # What does not keep track of it cannot be asked later.
+            return info.state is not State.PENDING
+        return self.durability is Durability.STRICT
+
+    def _states(self, name: str) -> set[State]:
+        found: set[State] = set()
+        while name:
+            info = self.stat(name)
+            found.add(info.state)
+            name = info.parent
+        return found
 
     def _pages(self, filters: tuple[str, ...]) -> Iterator[Info]:
         after = ""

@@ -33,6 +33,17 @@ class State(StrEnum):
     BROKEN = "broken"
 
 
+class Durability(StrEnum):
+    """When commits are put on disk, so that they survive a power cut."""
+
+    FLUSH = "flush"
+    """Before anything relies on them: once at the end of a pull."""
+    STRICT = "strict"
+    """Each one, before it is acknowledged."""
+    NONE = "none"
+    """Only when `flush` is called."""
+
+
 class Capability(StrEnum):
     """What a backend can do beyond the minimum. Core branches on these, never on a name."""
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from snapcore.unpack.leftovers import remove_leftovers as remove_leftovers
     from snapcore.unpack.plan import LayerPlan as LayerPlan
     from snapcore.unpack.plan import is_committed as is_committed
+    from snapcore.unpack.plan import is_intact as is_intact
     from snapcore.unpack.plan import layer_plans as layer_plans
     from snapcore.unpack.pool import WorkerPool as WorkerPool
     from snapcore.unpack.unpacker import UnpackedManifest as UnpackedManifest
@@ -85,6 +86,7 @@ _HOMES = {
     "for_platform": "handlers",
     "LayerPlan": "plan",
     "is_committed": "plan",
+    "is_intact": "plan",
     "is_in_progress": "leftovers",
     "layer_plans": "plan",
     "label_children": "handlers",

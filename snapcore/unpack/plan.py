@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from snapcore.content import ContentStore
 from snapcore.errors import NotFound, RefusedInput, ResourceExhausted
 from snapcore.oci import Config, Descriptor, Digest, chain_ids, is_layer
-from snapcore.snapshots import Capability, Kind, Snapshotter, State
+from snapcore.snapshots import Capability, Info, Kind, Snapshotter, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +37,22 @@ class ImagePlan:
 
     Attributes:
         layers: all of them, the base layer first.
-        firsts: by snapshotter, the index of the lowest layer that is not committed yet;
-            `len(layers)` if none.
+        lacking: by snapshotter, the indexes of the layers that must be made: those above the
+            highest committed one, and those that are broken.
     """
 
     layers: tuple[LayerPlan, ...]
-    firsts: Mapping[str, int]
+    lacking: Mapping[str, frozenset[int]]
 
     @property
     def holes(self) -> tuple[LayerPlan, ...]:
         """The layers that some snapshotter lacks."""
-        return self.layers[min(self.firsts.values()) :]
+        indexes = frozenset().union(*self.lacking.values())
+        return tuple(layer for layer in self.layers if layer.index in indexes)
 
     def lacks(self, snapshotter: str, layer: LayerPlan) -> bool:
         """Tell whether a layer must be made for a snapshotter."""
-        return layer.index >= self.firsts[snapshotter]
+        return layer.index in self.lacking[snapshotter]
 
     @property
     def chain_id(self) -> str:
@@ -98,25 +99,49 @@ def layer_plans(config: Config, layers: Sequence[Descriptor], what: str) -> tupl
 
 
 def plan_image(layers: Sequence[LayerPlan], snapshotters: Sequence[Snapshotter]) -> ImagePlan:
-    """Ask snapshotters top-down what they have; the highest committed layer ends the asking."""
-    firsts = {snapshotter.name: _first_hole(layers, snapshotter) for snapshotter in snapshotters}
-    return ImagePlan(tuple(layers), firsts)
+    """Ask snapshotters top-down what they have.
+
+    Below the highest committed layer only what is broken is a hole.
+    """
+    lacking = {snapshotter.name: _holes(layers, snapshotter) for snapshotter in snapshotters}
+    return ImagePlan(tuple(layers), lacking)
 
 
-def _first_hole(layers: Sequence[LayerPlan], snapshotter: Snapshotter) -> int:
+def _holes(layers: Sequence[LayerPlan], snapshotter: Snapshotter) -> frozenset[int]:
+    holes: set[int] = set()
+    found = False
     for plan in reversed(layers):
-        if is_committed(snapshotter, plan.chain_id):
-            return plan.index + 1
-    return 0
+        info = _committed(snapshotter, plan.chain_id)
+        if info is None and found:
+            continue
+        if info is None or info.state is State.BROKEN:
+            holes.add(plan.index)
+        found = found or info is not None
+    return frozenset(holes)
 
 
 def is_committed(snapshotter: Snapshotter, name: str) -> bool:
-    """Tell whether a snapshot is committed and can be built upon."""
+    """Tell whether a snapshot is committed and not broken itself."""
+    info = _committed(snapshotter, name)
+    return info is not None and info.state is not State.BROKEN
+
+
+def is_intact(snapshotter: Snapshotter, name: str) -> bool:
+    """Tell whether a snapshot is committed, and neither it nor one below it is broken."""
+    info = _committed(snapshotter, name)
+    while info is not None and info.state is not State.BROKEN:
+        if not info.parent:
+            return True
+        info = _committed(snapshotter, info.parent)
+    return False
+
+
+def _committed(snapshotter: Snapshotter, name: str) -> Info | None:
     try:
         info = snapshotter.stat(name)
     except NotFound:
-        return False
-    return info.kind is Kind.COMMITTED and info.state is not State.BROKEN
+        return None
+    return info if info.kind is Kind.COMMITTED else None
 
 
 def check_space(plan: ImagePlan, store: ContentStore, snapshotters: Sequence[Snapshotter]) -> None:

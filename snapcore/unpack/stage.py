@@ -115,6 +115,7 @@ class Stage:
                         key,
                         parent,
                         labels=self._labels,
+                        passing=True,
                         checkpoint=trio.from_thread.check_cancelled,
                     )
                 )

@@ -262,6 +262,9 @@ class Unpacker:
     def _finish(self, pending: _Pending, config: Descriptor, plan: ImagePlan) -> None:
         self._label_config(config, plan)
         if self._options.discard:
+            # The blobs are what the snapshots could be made of again.
+            for snapshotter in self._snapshotters:
+                snapshotter.make_durable(plan.chain_id)
             discard_layers(self._store, pending.manifest, pending.layers)
         names = tuple(snapshotter.name for snapshotter in self._snapshotters)
         self._results.append(UnpackedManifest(pending.manifest, config, names, plan.chain_id))

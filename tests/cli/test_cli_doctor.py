@@ -14,7 +14,8 @@ from snapcore.snapshots import Probe
 def test_doctor_tells_of_host_and_backends(tmp_path: Path) -> None:
     report = call("--root", str(tmp_path / "root"), "--format", "json", "doctor").record()
     assert report["root"] == str(tmp_path / "root")
-    assert report["durability"] == "none"
+    assert (report["durability"], report["not_durable"]) == ("flush", 0)
+    assert str(report["sqlite"]).startswith("3.")
     assert report["problem"] == ""
     assert isinstance(report["free_bytes"], int)
     found = report["snapshotters"]

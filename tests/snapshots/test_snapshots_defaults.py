@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from snapcore.errors import DataLoss, NotFound
+from snapcore.errors import DataLoss, FailedPrecondition, NotFound
 from snapcore.mount import Mount
 from snapcore.oci import WhiteoutStyle
-from snapcore.snapshots import flush
+from snapcore.snapshots import rootsync
 from snapcore.snapshots.defaults import target_from_mounts
-from snapcore.snapshots.flush import flush_store, sync_root
+from snapcore.snapshots.flush import flush_store
 from snapcore.snapshots.metastore import MetaStore
+from snapcore.snapshots.rootsync import RootSync
 from snapcore.snapshots.types import FlushReport, Kind, LayerTarget, Mounts, State, Usage
 
 UPPER = ("workdir=/w", "upperdir=/up")
@@ -72,13 +73,13 @@ def test_what_is_committed_during_the_sync_stays_pending(
     def sync(descriptor: int) -> None:
         store.commit(store.check_commit("n", "k"), {}, Usage())
 
-    monkeypatch.setattr(flush, "syncfs", sync)
+    monkeypatch.setattr(rootsync, "syncfs", sync)
     assert flush_store(store).made_durable == 0
     assert store.stat("n").state is State.PENDING
     store.close()
 
 
-def test_a_failed_sync_is_data_loss_and_marks_nothing(
+def test_a_failed_sync_is_data_loss_and_breaks_what_was_pending(
     tmp_path: Path, census: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(descriptor: int) -> None:
@@ -87,10 +88,19 @@ def test_a_failed_sync_is_data_loss_and_marks_nothing(
     store = MetaStore(str(tmp_path))
     store.record(store.reserve(Kind.ACTIVE, "k", "", {}))
     store.commit(store.check_commit("n", "k"), {}, Usage())
-    monkeypatch.setattr(flush, "syncfs", fail)
+    monkeypatch.setattr(rootsync, "syncfs", fail)
     with pytest.raises(DataLoss, match=str(tmp_path)):
         flush_store(store)
-    assert store.stat("n").state is State.PENDING
-    with pytest.raises(NotFound):
-        sync_root(str(tmp_path / "missing"))
+    assert store.stat("n").state is State.BROKEN
     store.close()
+
+
+def test_a_root_to_sync_must_be_there_and_open(tmp_path: Path, census: None) -> None:
+    with pytest.raises(NotFound):
+        RootSync(str(tmp_path / "missing"))
+    medium = RootSync(str(tmp_path))
+    medium.sync()
+    medium.close()
+    medium.close()
+    with pytest.raises(FailedPrecondition, match="closed"):
+        medium.sync()
