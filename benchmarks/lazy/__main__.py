@@ -19,7 +19,7 @@ from benchmarks.build import RECIPES, cache_directory, recipe_image
 from benchmarks.filesystem import fresh_ext4
 from benchmarks.lazy.estargz import estargz_layout
 from benchmarks.lazy.link import slow_link
-from benchmarks.lazy.registry import Registry, push, registry
+from benchmarks.lazy.registry import Registry, push, push_index, registry
 from benchmarks.lazy.sides import PROGRAMS, SIDES, Side
 from benchmarks.programs import end_on_signals, run, say
 
@@ -117,6 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ):
         push(link, Path(image.layout), "gzip")
         push(link, stargz, "estargz")
+        if any(side.name == "lazy gzip" for side in chosen):
+            say("making and publishing the index of the plain layers")
+            push_index(link, "gzip", work)
         for _ in range(options.rounds):
             for side in chosen:
                 starts.append(measure(side, server, work, options.disk, PROGRAMS[image.name]))

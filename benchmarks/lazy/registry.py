@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,6 +72,21 @@ def push(link: Link, layout: Path, tag: str) -> None:
     target = f"docker://127.0.0.1:{_PORT}/bench:{tag}"
     copy = ("skopeo", "copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false")
     run(*link.inside(*copy, f"oci:{layout}:latest", target))
+
+
+def push_index(link: Link, tag: str, place: Path) -> None:
+    """Make the index of an image's layers from a root of its own, and publish it.
+
+    Args:
+        link: whose registry; nothing crosses the link.
+        tag: of the image.
+        place: directory for the root, which is kept: the blobs are fetched once.
+    """
+    program = os.path.join(os.path.dirname(sys.executable), "snapcore")
+    reference = f"127.0.0.1:{_PORT}/bench:{tag}"
+    snapcore = link.inside(program, "--root", str(place / "maker"))
+    run(*snapcore, "pull", "--quiet", "--no-unpack", "--plain-http", reference)
+    run(*snapcore, "images", "index", "--push", "--plain-http", reference)
 
 
 def _wait(server: subprocess.Popen[bytes], log: Path) -> None:

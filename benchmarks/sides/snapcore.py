@@ -1,4 +1,7 @@
-"""snapcore itself: a whole process for each unpacking, there is no daemon."""
+"""snapcore itself: a whole process for each unpacking, there is no daemon.
+
+Nothing is synced within the clock, as with all others, but on the side that says so.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,13 @@ _REPOSITORY: Final = Path(__file__).resolve().parents[2]
 @dataclass(slots=True)
 class _Snapcore:
     root: str
+    config: str
     flags: tuple[str, ...]
     watch: Watch = field(default_factory=Watch)
 
     def images(self, *arguments: str) -> tuple[str, ...]:
         program = os.path.join(os.path.dirname(sys.executable), "snapcore")
-        return (program, "--root", self.root, "images", *arguments)
+        return (program, "--config", self.config, "--root", self.root, "images", *arguments)
 
     def command(self) -> tuple[str, ...]:
         return self.images("unpack", REFERENCE, *self.flags)
@@ -44,9 +48,13 @@ class _Snapcore:
 
 
 @contextmanager
-def _session(flags: tuple[str, ...], place: Path, image: Image) -> Iterator[Session]:
+def _session(
+    flags: tuple[str, ...], durability: str, place: Path, image: Image
+) -> Iterator[Session]:
     """Import the image into a snapcore root, not unpacked."""
-    session = _Snapcore(str(place / "root"), flags)
+    config = place / "config.toml"
+    config.write_text(f'version = 1\ndurability = "{durability}"\n')
+    session = _Snapcore(str(place / "root"), str(config), flags)
     run(*session.images("import", image.layout, "--name", REFERENCE, "--no-unpack"))
     yield session
 
@@ -65,11 +73,16 @@ def _inflater() -> str:
 
 
 def _side(
-    name: str, *flags: str, note: str = "", layers_share: bool = True, usual: bool = True
+    name: str,
+    *flags: str,
+    note: str = "",
+    durability: str = "none",
+    layers_share: bool = True,
+    usual: bool = True,
 ) -> Side:
     return Side(
         name,
-        partial(_session, flags),
+        partial(_session, flags, durability),
         _version,
         _inflater,
         note=note,
@@ -83,6 +96,10 @@ SIDES: Final = (
     _side(
         "snapcore-1", "--snapshotter", "overlay", "--max-concurrent-unpacks", "1",
         note="one worker", usual=False,
+    ),
+    _side(
+        "snapcore-flush", "--snapshotter", "overlay",
+        note="all on disk before it returns", durability="flush", usual=False,
     ),
     _side("snapcore-native", "--snapshotter", "native", layers_share=False),
     _side(
