@@ -49,6 +49,8 @@ GC_REF_SNAPSHOT: Final = "containerd.io/gc.ref.snapshot."
 """Prefix; the snapshotter's name follows. Value: the snapshot that must be kept."""
 
 GC_REF_IMAGE: Final = "containerd.io/gc.ref.image"
+GC_BREF: Final = "containerd.io/gc.bref."
+"""What all keys begin with by which a thing says who keeps it."""
 GC_BREF_CONTENT: Final = "containerd.io/gc.bref.content"
 """On the child: the blob of this digest keeps me, as if it had a `gc.ref` label."""
 GC_BREF_IMAGE: Final = "containerd.io/gc.bref.image"

@@ -16,7 +16,7 @@ from snapcore.cli.text import human_size
 from snapcore.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from snapcore.config import Setting
+    from snapcore.config import Discard, Setting
     from snapcore.node import PullResult, UnpackChoice
     from snapcore.unpack import UnpackedManifest
 
@@ -32,7 +32,8 @@ class Wanted:
         platform: as typed, "" for this host's.
         all_platforms: fetch the manifests of all platforms.
         unpack_all: and unpack them.
-        discard: let layer blobs go afterwards; None as configured.
+        discard: when layer blobs go; None as configured.
+        discard_content: the same as `after-image`.
         labels: `key=value` items for every snapshot.
         downloads: most blobs fetched at a time; None as configured.
         workers: most layers applied at a time; None as configured.
@@ -42,7 +43,8 @@ class Wanted:
     platform: str = ""
     all_platforms: bool = False
     unpack_all: bool = False
-    discard: bool | None = None
+    discard: Discard | None = None
+    discard_content: bool = False
     labels: tuple[str, ...] = ()
     downloads: int | None = None
     workers: int | None = None
@@ -81,7 +83,7 @@ class Wanted:
             all_platforms=self.all_platforms,
             unpack_all=self.unpack_all,
             unpack=unpack,
-            discard=self.discard,
+            discard=self.discard or ("after-image" if self.discard_content else None),
             snapshot_labels=label_rules.parse(self.labels),
         )
 
@@ -120,10 +122,13 @@ def shared_flags(command: _Command) -> _Command:
         ),
         _flag(
             "--discard-content",
-            "discard",
             is_flag=True,
-            default=None,
             help="Let the layer blobs be collected once unpacked.",
+        ),
+        _flag(
+            "--discard",
+            type=click.Choice(("never", "after-image", "after-layer")),
+            help="When layer blobs go: after-layer deletes each at once.",
         ),
         _flag("--unpack-all", is_flag=True, help="Fetch and unpack all platforms."),
         _flag("--all-platforms", is_flag=True, help="Fetch all platforms, unpack one."),

@@ -76,7 +76,7 @@ KEYS: Final[Mapping[str, Key]] = {
         str, "refuse", "owners and devices that need root: refuse or map", ("refuse", "map")
     ),
     "unpack.discard": Key(
-        str, "never", "let layer blobs go once unpacked", ("never", "after-image")
+        str, "never", "let layer blobs go once unpacked", ("never", "after-image", "after-layer")
     ),
     "unpack.max_size": Key(int, _LIMITS.size, "most uncompressed bytes of one layer"),
     "unpack.max_entries": Key(int, _LIMITS.entries, "most entries of one layer"),

@@ -12,7 +12,7 @@ from snapcore.snapshots.types import Durability, Options
 
 Unprivileged: TypeAlias = Literal["refuse", "map"]
 PrivateNetworks: TypeAlias = Literal["allow", "same-as-registry", "refuse"]
-Discard: TypeAlias = Literal["never", "after-image"]
+Discard: TypeAlias = Literal["never", "after-image", "after-layer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,8 @@ class UnpackConfig:
         workers: most layers applied at a time.
         unprivileged: what to do, without root, with owners and devices that need it: refuse
             the layer, or map owners to the current user and leave devices out.
-        discard: whether layer blobs may be collected once their image is unpacked.
+        discard: whether layer blobs may be collected once their image is unpacked, or go at once
+            when their layer is.
         limits: budgets of one layer.
     """
 

@@ -9,6 +9,7 @@ from typing import Final
 import apsw
 
 from snapcore.content import LabelRecord
+from snapcore.labels import GC_BREF
 from snapcore.metadata.columns import decode_texts, encode_texts, without_empty
 from snapcore.oci import Digest
 from snapcore.sqlite import Database
@@ -32,6 +33,20 @@ class ContentLabels:
         """
         with self._database.read() as connection:
             return _select(connection, digest)
+
+    def is_named(self, digest: Digest) -> bool:
+        """Tell whether an image means a blob, or a label of a blob or an image names it.
+
+        Also if the blob's own labels name who keeps it.
+        """
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT 1 FROM content WHERE instr(labels, ?1)"
+                " UNION ALL SELECT 1 FROM images WHERE digest = ?1 OR instr(labels, ?1)"
+                " UNION ALL SELECT 1 FROM content WHERE digest = ?1 AND instr(labels, ?2)",
+                (str(digest), GC_BREF),
+            )
+            return next(iter(rows), None) is not None
 
     def create(self, digest: Digest, size: int, labels: Mapping[str, str]) -> LabelRecord:
         """Record a new blob; if there is a record, add these labels to it and keep the rest.

@@ -6,7 +6,6 @@ import os
 from dataclasses import dataclass
 from functools import partial
 
-from snapcore.content import LabelStore
 from snapcore.errors import from_os_error
 from snapcore.locks import owner_alive
 from snapcore.metadata.clock import Clock, system_clock
@@ -36,7 +35,7 @@ class Metadata:
 
     database: Database
     images: ImageStore
-    labels: LabelStore
+    labels: ContentLabels
     mounts: MountStore
     snapshotters: SnapshotterStore
     leases: LeaseStore

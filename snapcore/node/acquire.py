@@ -142,7 +142,7 @@ def unpacking(
     Raises:
         InvalidArgument: a malformed platform.
     """
-    discard = config.discard == "after-image" if choice.discard is None else choice.discard
+    discard = choice.discard or config.discard
     privileged = os.geteuid() == 0 and has_owners_up_to()
     mapped = config.unprivileged == "map" and not privileged
     options = UnpackOptions(
@@ -150,7 +150,9 @@ def unpacking(
         source=origin,
         limits=config.limits,
         policy=ApplyPolicy("squash", "skip") if mapped else ApplyPolicy(),
-        discard=discard,
+        discard=discard != "never",
+        # With several manifests another one may still want the blob.
+        at_once=discard == "after-layer" and not choice.unpack_all,
     )
     platform = Platform.parse(choice.platform) if choice.platform else Platform.local()
     every = choice.all_platforms or choice.unpack_all

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from snapcore.content import ContentStore
-from snapcore.errors import NotFound, SnapcoreError
+from snapcore.errors import NotFound, SnapcoreError, Unavailable
 from snapcore.gc import ThingKind
 from snapcore.gc.references import references
 from snapcore.metadata import CONTENT, Metadata, Resource, snapshot
@@ -25,11 +25,15 @@ class LeasedWork:
     Args:
         metadata: the node database.
         lease: id of the lease.
+        owner: owner id of this process.
         checkpoint: called while waiting for a collector; what it raises ends the wait.
     """
 
-    def __init__(self, metadata: Metadata, lease: str, checkpoint: Callable[[], None]) -> None:
+    def __init__(
+        self, metadata: Metadata, lease: str, owner: str, checkpoint: Callable[[], None]
+    ) -> None:
         self._metadata: Final = metadata
+        self._owner: Final = owner
         self._lease: Final = lease
         self._checkpoint: Final = checkpoint
 
@@ -40,6 +44,26 @@ class LeasedWork:
     def snapshots(self, snapshotter: str, names: Iterable[str]) -> None:
         """Hold snapshots; on return nobody is deleting one of them."""
         self._hold(snapshot(snapshotter, name) for name in names)
+
+    def discard(self, store: ContentStore, digest: Digest) -> bool:
+        """Let a blob go and delete it, unless something else needs it; say whether it is gone.
+
+        It is condemned before anybody is asked, as by a collector: who needs it from now on
+        waits, and who needed it before has a lease, or a label that names it.
+        """
+        blob = [Resource(CONTENT, str(digest))]
+        self._metadata.leases.let_go(self._lease, blob)
+        taken = self._metadata.condemned.condemn(blob, self._owner)
+        try:
+            if not taken or self._metadata.labels.is_named(digest):
+                return False
+            store.delete(digest)
+        except (NotFound, Unavailable):
+            # It never came, or somebody reads it in: a collector has it later.
+            return False
+        finally:
+            self._metadata.condemned.release(taken)
+        return True
 
     def tree(self, store: ContentStore, digest: Digest) -> None:
         """Hold a blob and all that its labels, and those of what they name, keep."""
@@ -88,7 +112,7 @@ def leased(metadata: Metadata, owner: str, checkpoint: Callable[[], None]) -> It
     """
     lease = metadata.leases.create(lifetime=LIFETIME, owner=owner)
     try:
-        yield LeasedWork(metadata, lease.id, checkpoint)
+        yield LeasedWork(metadata, lease.id, owner, checkpoint)
     finally:
         try:
             metadata.leases.delete(lease.id)

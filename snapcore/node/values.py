@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from snapcore.config import Discard
 from snapcore.oci import Descriptor
 from snapcore.snapshots import SnapshotStatus
 from snapcore.unpack import UnpackedManifest
@@ -23,7 +24,9 @@ class UnpackChoice:
         unpack_all: unpack those of all platforms too.
         snapshotters: names, () for those of the configuration.
         unpack: make snapshots of the layers.
-        discard: afterwards drop the references that keep the layer blobs; None as configured.
+        discard: `after-image` drops the references that keep the layer blobs once all is
+            unpacked; `after-layer` deletes each blob once its layer is unpacked, unless
+            something else needs it (as `after-image` with `unpack_all`); None as configured.
         snapshot_labels: more labels for every snapshot.
     """
 
@@ -32,7 +35,7 @@ class UnpackChoice:
     unpack_all: bool = False
     snapshotters: tuple[str, ...] = ()
     unpack: bool = True
-    discard: bool | None = None
+    discard: Discard | None = None
     snapshot_labels: Mapping[str, str] = field(default_factory=dict)
 
 

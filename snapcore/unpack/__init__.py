@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from snapcore.unpack.discards import drop_references as drop_references
     from snapcore.unpack.events import ArchiveRead as ArchiveRead
     from snapcore.unpack.events import Event as Event
     from snapcore.unpack.events import Events as Events
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from snapcore.unpack.unpacker import UnpackedManifest as UnpackedManifest
     from snapcore.unpack.unpacker import Unpacker as Unpacker
     from snapcore.unpack.unpacker import UnpackOptions as UnpackOptions
-    from snapcore.unpack.unpacker import discard_layers as discard_layers
     from snapcore.unpack.workplace import Workplace as Workplace
 
 _HOMES = {
@@ -60,6 +60,7 @@ _HOMES = {
     "FetchDone": "events",
     "FetchProgress": "events",
     "FetchStarted": "events",
+    "drop_references": "discards",
     "HOLD_NOTHING": "holding",
     "Handler": "handlers",
     "Hold": "holding",
@@ -81,7 +82,6 @@ _HOMES = {
     "child_labels": "handlers",
     "children_of": "handlers",
     "choose": "handlers",
-    "discard_layers": "unpacker",
     "dispatch": "handlers",
     "for_platform": "handlers",
     "LayerPlan": "plan",

@@ -20,6 +20,7 @@ import trio
 
 from snapcore.errors import from_os_error
 from snapcore.snapshots import Capability, Snapshotter
+from snapcore.unpack.discards import Committed, keep
 from snapcore.unpack.fetching import FetchAhead
 from snapcore.unpack.jobs import apply_apart, settle_layer
 from snapcore.unpack.layer import LayerUnpacker, tell_skipped
@@ -43,9 +44,10 @@ def can_run_together(snapshotter: Snapshotter) -> bool:
 class ParallelUnpacker:
     """Makes the snapshots of one image's layers, several at a time."""
 
-    def __init__(self, layers: LayerUnpacker) -> None:
-        """Make an unpacker; `layers` does those that go in order."""
+    def __init__(self, layers: LayerUnpacker, committed: Committed = keep) -> None:
+        """Make an unpacker; `layers` does those that go in order, `committed` is told of each."""
         self._layers = layers
+        self._committed = committed
         self._place = layers.place
 
     async def unpack(self, stages: Sequence[Stage], ahead: FetchAhead) -> None:
@@ -86,6 +88,7 @@ class ParallelUnpacker:
                     await parent.wait()
                     await self._layers.make([stage], ahead)
         done.set()
+        await self._committed(stage.layer)
 
     async def _make_apart(self, stage: Stage, parent: trio.Event) -> bool:
         """Apply, settle and commit a layer; False if it must be made in its order."""

@@ -20,7 +20,6 @@ import trio
 
 from snapcore import labels
 from snapcore.archive import ApplyPolicy, Limits
-from snapcore.content import ContentStore
 from snapcore.oci import (
     Descriptor,
     Digest,
@@ -31,6 +30,7 @@ from snapcore.oci import (
 )
 from snapcore.oci.manifest import MAX_DOCUMENT_BYTES
 from snapcore.snapshots import Capability, Snapshotter
+from snapcore.unpack.discards import Committed, LayerDiscards, drop_references, keep
 from snapcore.unpack.events import Events, ImageUnpacked, no_events
 from snapcore.unpack.fetching import Fetch, FetchAhead
 from snapcore.unpack.handlers import Handler, read_document
@@ -63,6 +63,8 @@ class UnpackOptions:
         limits: budgets of each layer.
         policy: what happens to owners and devices.
         discard: afterwards drop the references that keep the layer blobs.
+        at_once: and let each blob go as soon as its layer is committed everywhere; for pulls of
+            one manifest.
     """
 
     snapshot_labels: Mapping[str, str] = field(default_factory=dict)
@@ -70,6 +72,7 @@ class UnpackOptions:
     limits: Limits = field(default_factory=Limits)
     policy: ApplyPolicy = field(default_factory=ApplyPolicy)
     discard: bool = False
+    at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,28 +211,36 @@ class Unpacker:
 
     async def _unpack(self, pending: _Pending, config: Descriptor, fetch: Fetch) -> None:
         plan = await trio.to_thread.run_sync(self._plan, pending, config)
+        discards = LayerDiscards(
+            self._store, self._hold, pending.manifest, plan, self._snapshotters
+        )
+        committed = discards.committed if self._options.at_once else keep
         try:
-            await self._make_layers(plan, fetch, self._image_labels(pending))
+            await self._make_layers(plan, fetch, self._image_labels(pending), committed)
         except BaseException:
             # One snapshotter's failure does not take away what the others have whole.
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(self._label_config, config, plan)
+                await trio.to_thread.run_sync(discards.restore)
             raise
         await trio.to_thread.run_sync(self._finish, pending, config, plan)
 
-    async def _make_layers(self, plan: ImagePlan, fetch: Fetch, image: Mapping[str, str]) -> None:
+    async def _make_layers(
+        self, plan: ImagePlan, fetch: Fetch, image: Mapping[str, str], committed: Committed
+    ) -> None:
         async with trio.open_nursery() as nursery:
             eager = not any(Capability.REMOTE in s.capabilities for s in self._snapshotters)
             ahead = FetchAhead(fetch, self._place.downloads, nursery, eager=eager)
             ahead.begin([layer.descriptor for layer in plan.holes])
             if len(self._snapshotters) == 1 and can_run_together(self._snapshotters[0]):
                 stages = [self._stage(self._snapshotters[0], plan, p, image) for p in plan.holes]
-                await ParallelUnpacker(self._layers).unpack(stages, ahead)
+                await ParallelUnpacker(self._layers, committed).unpack(stages, ahead)
                 return
             for layer in plan.holes:
                 lacking = [s for s in self._snapshotters if plan.lacks(s.name, layer)]
                 stages = [self._stage(snapshotter, plan, layer, image) for snapshotter in lacking]
                 await self._layers.unpack(stages, ahead)
+                await committed(layer)
 
     def _stage(
         self,
@@ -265,7 +276,8 @@ class Unpacker:
             # The blobs are what the snapshots could be made of again.
             for snapshotter in self._snapshotters:
                 snapshotter.make_durable(plan.chain_id)
-            discard_layers(self._store, pending.manifest, pending.layers)
+            digests = [layer.digest for layer in pending.layers]
+            drop_references(self._store, pending.manifest, digests)
         names = tuple(snapshotter.name for snapshotter in self._snapshotters)
         self._results.append(UnpackedManifest(pending.manifest, config, names, plan.chain_id))
         for name in names:
@@ -277,28 +289,3 @@ class Unpacker:
         refs = {labels.gc_ref_snapshot(s.name): plan.chain_id for s in have}
         if refs:
             self._store.update(config.digest, refs, tuple(f"labels.{key}" for key in refs))
-
-
-def discard_layers(
-    store: ContentStore, manifest: Descriptor, layers: tuple[Descriptor, ...]
-) -> tuple[str, ...]:
-    """Drop a manifest's references to its unpacked layers, so that they can be collected.
-
-    Exactly the `containerd.io/gc.ref.content.*` labels whose value is one of these layers go;
-    the config's and other children's stay. Nothing to drop means no update.
-
-    Returns:
-        The label keys that were dropped.
-    """
-    unpacked = {str(layer.digest) for layer in layers}
-    prefix = f"{labels.GC_REF_CONTENT}."
-    keys = tuple(
-        key
-        for key, value in store.info(manifest.digest).labels.items()
-        if key.startswith(prefix) and value in unpacked
-    )
-    if keys:
-        store.update(
-            manifest.digest, dict.fromkeys(keys, ""), tuple(f"labels.{key}" for key in keys)
-        )
-    return keys

@@ -129,9 +129,13 @@ def test_docker_config_is_found(tmp_path: Path) -> None:
 
 
 def test_shared_flags_become_a_choice_and_settings() -> None:
-    wanted = Wanted("linux/arm64", labels=("x=1",), downloads=3, workers=5, discard=True)
+    wanted = Wanted("linux/arm64", labels=("x=1",), downloads=3, workers=5, discard="after-image")
     choice = wanted.choice(unpack=True)
-    assert (choice.platform, choice.discard, choice.unpack) == ("linux/arm64", True, True)
+    assert (choice.platform, choice.discard, choice.unpack) == (
+        "linux/arm64",
+        "after-image",
+        True,
+    )
     assert (choice.snapshotters, choice.snapshot_labels) == ((), {"x": "1"})
     config = session().load(wanted.settings()).config
     assert (config.unpack.downloads, config.unpack.workers) == (3, 5)

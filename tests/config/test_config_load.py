@@ -215,7 +215,10 @@ def test_plugin_options_merge_one_by_one(tmp_path: Path) -> None:
         ('snapshotter = ["auto", "native"]', ("'snapshotter' must be auto",)),
         ("[unpack]\ndownloads = true", ("'unpack.downloads' must be an integer, not a boolean",)),
         ("[unpack]\ndownloads = 0", ("'unpack.downloads' must be at least 1, not 0",)),
-        ('[unpack]\ndiscard = "x"', ("'unpack.discard' is 'x'; want never or after-image",)),
+        (
+            '[unpack]\ndiscard = "x"',
+            ("'unpack.discard' is 'x'; want never or after-image or after-layer",),
+        ),
         ("[registry]\nread_timeout = nan", ("'registry.read_timeout' must be at least",)),
         ("[registry]\nread_timeout = inf", ("'registry.read_timeout'",)),
         ("version = 2", ("version 2 is not supported",)),

@@ -75,7 +75,7 @@ def load(
     events: Callable[[Event], None] = no_events,
 ) -> PullResult:
     async def run() -> tuple[PullResult, ...]:
-        choice = UnpackChoice(snapshotters=(backend,), discard=discard)
+        choice = UnpackChoice(snapshotters=(backend,), discard="after-image" if discard else None)
         return await node.import_(
             str(layout.directory), name="example/app", choice=choice, events=events
         )

@@ -12,7 +12,7 @@ from support.faults import FakeRegistry, status
 from support.images import tiny_layout
 from support.nodes import serve
 
-from snapcore.config import NodeConfig
+from snapcore.config import Discard, NodeConfig
 from snapcore.errors import NotFound, SnapcoreError
 from snapcore.node import DamagedBlob, Node, PullOptions, UnpackChoice
 from snapcore.oci import Descriptor, Digest, Platform, is_layer, is_manifest
@@ -36,7 +36,7 @@ def node(tmp_path: Path, registry: FakeRegistry) -> Iterator[Node]:
         yield opened
 
 
-def pull(node: Node, registry: FakeRegistry, *, discard: bool = False) -> str:
+def pull(node: Node, registry: FakeRegistry, *, discard: Discard = "never") -> str:
     options = PullOptions(UnpackChoice(discard=discard))
     result = trio.run(lambda: node.pull(f"{registry.host}/tiny:latest", options))
     return result.reference
@@ -63,7 +63,7 @@ def damage(node: Node, digest: Digest) -> None:
 def test_what_was_discarded_is_absent_on_purpose_and_comes_back(
     node: Node, registry: FakeRegistry, tmp_path: Path
 ) -> None:
-    name = pull(node, registry, discard=True)
+    name = pull(node, registry, discard="after-image")
     node.garbage.collect()
     check = node.images.check(name, Platform.local())
     layers = {blob.digest for blob in check.required if is_layer(blob.media_type)}
@@ -82,7 +82,7 @@ def test_what_was_discarded_is_absent_on_purpose_and_comes_back(
 
 def test_what_nobody_recorded_is_named(node: Node, tmp_path: Path) -> None:
     tiny_layout(tmp_path / "files")
-    choice = UnpackChoice(discard=True)
+    choice = UnpackChoice(discard="after-image")
     (result,) = trio.run(lambda: node.import_(str(tmp_path / "files"), choice=choice))
     node.garbage.collect()
     with pytest.raises(NotFound, match="no registry is recorded"):
@@ -95,7 +95,7 @@ def test_what_nobody_recorded_is_named(node: Node, tmp_path: Path) -> None:
 def test_a_registry_that_is_gone_is_named(
     node: Node, registry: FakeRegistry, tmp_path: Path
 ) -> None:
-    name = pull(node, registry, discard=True)
+    name = pull(node, registry, discard="after-image")
     node.garbage.collect()
     layer = next(blob for blob in blobs(node, name) if is_layer(blob.media_type))
     registry.spoil(f"blobs/{layer.digest}", *[status(404)] * 5)

@@ -70,7 +70,9 @@ def test_labels_tie_an_image_to_its_snapshots(node: Node, tmp_path: Path, backen
 def test_discard_drops_the_layers_and_nothing_else(
     node: Node, tmp_path: Path, backend: str
 ) -> None:
-    result = load(node, layout(tmp_path, BASE), UnpackChoice(snapshotters=(backend,), discard=True))
+    result = load(
+        node, layout(tmp_path, BASE), UnpackChoice(snapshotters=(backend,), discard="after-image")
+    )
     refs = node.content.info(result.manifests[0].manifest.digest).labels
     assert [key for key in refs if key.startswith(labels.GC_REF_CONTENT)] == [
         f"{labels.GC_REF_CONTENT}.config"
