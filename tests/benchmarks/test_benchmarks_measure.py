@@ -88,6 +88,14 @@ def layout(tmp_path: Path) -> Path:
     return builder.directory
 
 
+@pytest.fixture(autouse=True)
+def _interrupts_arrive() -> Iterator[None]:
+    """Undo that SIGINT is ignored, as it is for a shell's jobs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.needs_root
 def test_what_a_side_uses_is_measured(tmp_path: Path, census: None) -> None:
     script = "head -c 5000000 /dev/zero >file; ln -s file link"
