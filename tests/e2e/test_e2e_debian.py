@@ -25,7 +25,12 @@ from support.registry import docker_registry
 
 from snapcore import labels
 
-pytestmark = [pytest.mark.needs_root, pytest.mark.xdist_group("e2e-debian")]
+# A pull syncs its filesystem, and so waits for whatever others have written there.
+pytestmark = [
+    pytest.mark.needs_root,
+    pytest.mark.xdist_group("e2e-debian"),
+    pytest.mark.timeout(300),
+]
 
 BACKENDS: Final = ("overlay", "native")
 

@@ -49,7 +49,7 @@ def spawn(*arguments: str, environment: Mapping[str, str] | None = None) -> Outc
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=180,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
 
