@@ -468,7 +468,7 @@ def test_a_whole_blob_here_is_read_instead(cache: ChunkCache) -> None:
 
 def test_what_lies_behind_a_piece_comes_along(cache: ChunkCache) -> None:
     async def main() -> None:
-        options = replace(NO_AHEAD, around=3000)
+        options = replace(NO_AHEAD, around=3000, ride=8000)
         async with bench(cache, options=options) as b:
             await b.check(10_500, 1)
             assert b.asked == [(10_000, 14_000)]
