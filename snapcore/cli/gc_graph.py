@@ -15,7 +15,7 @@ def form_of(path: str) -> str:
     Raises:
         click.BadParameter: no such form.
     """
-    from snapcore.gc import FORMS
+    from snapcore.gc.render import FORMS
 
     form = path.rpartition(".")[2].lower()
     if form not in FORMS:
@@ -32,7 +32,7 @@ def write_graph(session: Session, path: str) -> None:
         SnapcoreError: something could not be read, or the file not written.
     """
     from snapcore.errors import from_os_error
-    from snapcore.gc import render
+    from snapcore.gc.render import render
 
     form = form_of(path)
     with session.node() as node:

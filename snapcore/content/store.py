@@ -101,9 +101,13 @@ class ContentStore:
             )
         )
 
+    def sizes(self) -> Iterator[tuple[Digest, int]]:
+        """Yield every blob with its bytes, sorted by digest, without looking at labels."""
+        return ((digest, status.st_size) for digest, status in self._blobs.walk(None))
+
     def usage(self) -> ContentUsage:
         """Return how much there is, without looking at labels."""
-        sizes = [status.st_size for _, status in self._blobs.walk(None)]
+        sizes = [size for _, size in self.sizes()]
         ingests = self._area.statuses()
         return ContentUsage(
             len(sizes), sum(sizes), len(ingests), sum(status.offset for status in ingests)

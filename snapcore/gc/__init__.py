@@ -9,8 +9,6 @@ from snapcore.gc.graph import Edge as Edge
 from snapcore.gc.graph import Graph as Graph
 from snapcore.gc.graph import Thing as Thing
 from snapcore.gc.graph import ThingKind as ThingKind
-from snapcore.gc.render import FORMS as FORMS
-from snapcore.gc.render import render as render
 from snapcore.gc.scheduler import Schedule as Schedule
 from snapcore.gc.scheduler import Scheduler as Scheduler
 from snapcore.gc.shares import Released as Released

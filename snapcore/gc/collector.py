@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from snapcore.errors import NotFound, SnapcoreError
+from snapcore.errors import SnapcoreError
 from snapcore.gc.budget import images_to_drop
 from snapcore.gc.graph import Graph, Thing, ThingKind
-from snapcore.gc.scan import Sources, scan
-from snapcore.gc.sweep import Sweep, garbage_of
-from snapcore.gc.values import Budget, Plan, Report
+from snapcore.gc.scan import Sources, scan, sized
+from snapcore.gc.sweep import Sweep, in_order_to_go
+from snapcore.gc.values import Budget, Garbage, Plan, Report
 from snapcore.locks import FileLock
-from snapcore.snapshots import Snapshotter
 
 
 class Collector:
@@ -32,13 +31,22 @@ class Collector:
         self._lock: Final = os.path.join(locks, "gc")
         self._owner: Final = owner
 
-    def graph(self) -> Graph:
-        """Return what there is and what keeps what, with the sizes of all snapshots.
+    def look(self) -> Graph:
+        """Return what there is and what keeps what; snapshots without their sizes.
 
         Raises:
             SnapcoreError: something could not be read.
         """
-        return self._with_sizes(scan(self._sources))
+        return scan(self._sources)
+
+    def graph(self) -> Graph:
+        """As `look`, with the sizes of all snapshots, each of which must be asked for.
+
+        Raises:
+            SnapcoreError: something could not be read.
+        """
+        graph = self.look()
+        return sized(graph, self._sources.backends.opened, graph.things)
 
     def plan(self, budget: Budget | None = None) -> Plan:
         """Say what a collection would do, and do nothing.
@@ -50,13 +58,14 @@ class Collector:
             SnapcoreError: something could not be read.
         """
         wanted = budget or Budget()
-        graph = scan(self._sources)
-        if wanted:
-            graph = self._with_sizes(graph)
+        graph = self.graph() if wanted else self.look()
         images = images_to_drop(graph, self._sources.metadata.images.list(), wanted, time.time_ns())
         gone = frozenset(images)
         kept = graph.reachable(root for root in graph.roots if root not in gone)
-        garbage = garbage_of(graph, kept, self._sources.backends.opened)
+        going = in_order_to_go(graph, kept)
+        if not wanted:
+            graph = sized(graph, self._sources.backends.opened, going)
+        garbage = tuple(Garbage(thing, graph.things[thing]) for thing in going)
         return Plan(graph, images, garbage, len(kept), self._sources.backends.closed)
 
     def collect(self, budget: Budget | None = None) -> Report:
@@ -77,12 +86,15 @@ class Collector:
                 self._sources.metadata.condemned.forget_dead()
                 leases = self._sources.metadata.leases.expire()
                 plan = self.plan(budget)
+            # Before the sweep, whose own removals leave as much behind.
+            with _timed(seconds, "files"):
+                orphans = self._clean_up({})
             with _timed(seconds, "sweep"):
                 sweep = Sweep(self._sources, self._owner)
                 images = tuple(image for image in plan.images if sweep.drop_image(image))
                 swept = sweep.run(plan.garbage)
             with _timed(seconds, "files"):
-                orphans = self._clean_up(swept.failed)
+                self._clean_up(swept.failed)
         return Report(
             images,
             tuple(swept.removed),
@@ -104,7 +116,7 @@ class Collector:
             lock.release()
 
     def _clean_up(self, failed: dict[Thing, str]) -> dict[str, int]:
-        """Delete the files of removed snapshots, and what crashed processes left."""
+        """Delete the files of removed snapshots and of crashed processes; count them by class."""
         orphans = {"ingests": self._sources.content.cleanup()}
         for snapshotter in self._sources.backends.opened:
             try:
@@ -115,21 +127,6 @@ class Collector:
                 orphans[f"directories of {snapshotter.name}"] = done.directories
         return {name: count for name, count in orphans.items() if count}
 
-    def _with_sizes(self, graph: Graph) -> Graph:
-        sizes = dict(graph.things)
-        for snapshotter in self._sources.backends.opened:
-            for thing in graph.of_kind(ThingKind.SNAPSHOT):
-                if thing.scope == snapshotter.name:
-                    sizes[thing] = _usage(snapshotter, thing.id)
-        return Graph(sizes, graph.roots, graph.flat, graph.edges)
-
-
-def _usage(snapshotter: Snapshotter, name: str) -> int:
-    try:
-        return snapshotter.usage(name).size
-    except NotFound:
-        return 0
-
 
 @contextmanager
 def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
@@ -137,4 +134,4 @@ def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
     try:
         yield
     finally:
-        seconds[phase] = time.perf_counter() - begun
+        seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - begun

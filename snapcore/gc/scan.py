@@ -12,8 +12,8 @@ leased, and the sweep asks the leases again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from snapcore import labels as keys
 from snapcore.content import ContentStore
@@ -107,6 +107,28 @@ def scan(sources: Sources) -> Graph:
     return growing.done()
 
 
+def sized(graph: Graph, opened: Sequence[Snapshotter], things: Iterable[Thing]) -> Graph:
+    """Return a graph that knows the sizes of some of its snapshots; a scan asks for none.
+
+    Raises:
+        SnapcoreError: a snapshotter could not tell.
+    """
+    by_name = {snapshotter.name: snapshotter for snapshotter in opened}
+    sizes = {
+        thing: _usage(by_name[thing.scope], thing.id)
+        for thing in things
+        if thing.kind is ThingKind.SNAPSHOT
+    }
+    return replace(graph, things={**graph.things, **sizes})
+
+
+def _usage(snapshotter: Snapshotter, name: str) -> int:
+    try:
+        return snapshotter.usage(name).size
+    except NotFound:
+        return 0
+
+
 def thing_of(resource: Resource) -> Thing:
     """Return the thing that a lease's resource names."""
     kinds = {
@@ -135,8 +157,8 @@ def _candidates(sources: Sources, growing: _Growing) -> None:
         for info in snapshotter.walk():
             growing.things[Thing(ThingKind.SNAPSHOT, info.name, snapshotter.name)] = 0
         sources.checkpoint()
-    for blob in sources.content.walk():
-        growing.things[Thing(ThingKind.CONTENT, str(blob.digest))] = blob.size
+    for digest, size in sources.content.sizes():
+        growing.things[Thing(ThingKind.CONTENT, str(digest))] = size
     for ingest in sources.content.statuses():
         growing.things[Thing(ThingKind.INGEST, ingest.ref)] = ingest.offset
     sources.checkpoint()

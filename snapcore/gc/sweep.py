@@ -13,7 +13,6 @@ from snapcore.gc.graph import Graph, Thing, ThingKind
 from snapcore.gc.scan import Sources, resource_of, still_unneeded
 from snapcore.gc.values import Garbage
 from snapcore.oci import Digest
-from snapcore.snapshots import Snapshotter
 
 _BATCH: Final = 200
 _log = logging.getLogger(__name__)
@@ -109,22 +108,14 @@ class Sweep:
         return True
 
 
-def garbage_of(
-    graph: Graph, kept: Iterable[Thing], opened: Sequence[Snapshotter]
-) -> tuple[Garbage, ...]:
-    """Return what is not kept, with sizes, in the order in which it can go.
-
-    Raises:
-        SnapcoreError: a snapshotter could not tell the size of a snapshot.
-    """
+def in_order_to_go(graph: Graph, kept: Iterable[Thing]) -> tuple[Thing, ...]:
+    """Return what is not kept: snapshots, children first; content; ingests."""
     alive = frozenset(kept)
-    ordered = [
+    return (
         *children_first(graph, (t for t in graph.of_kind(ThingKind.SNAPSHOT) if t not in alive)),
         *(t for t in graph.of_kind(ThingKind.CONTENT) if t not in alive),
         *(t for t in graph.of_kind(ThingKind.INGEST) if t not in alive),
-    ]
-    by_name = {snapshotter.name: snapshotter for snapshotter in opened}
-    return tuple(Garbage(thing, _size(graph, by_name, thing)) for thing in ordered)
+    )
 
 
 def children_first(graph: Graph, snapshots: Iterable[Thing]) -> Iterator[Thing]:
@@ -145,15 +136,6 @@ def children_first(graph: Graph, snapshots: Iterable[Thing]) -> Iterator[Thing]:
         for step in reversed(way):
             depth = depths.setdefault(step, depth) + 1
     return iter(sorted(wanted, key=lambda thing: (-depths[thing], thing)))
-
-
-def _size(graph: Graph, opened: dict[str, Snapshotter], thing: Thing) -> int:
-    if thing.kind is not ThingKind.SNAPSHOT:
-        return graph.things[thing]
-    try:
-        return opened[thing.scope].usage(thing.id).size
-    except NotFound:
-        return 0
 
 
 def _batches(garbage: Sequence[Garbage]) -> Iterator[list[Garbage]]:

@@ -184,7 +184,7 @@ class Garbage:
             NotFound: nothing has this id.
             InvalidArgument: the beginning of several digests.
         """
-        graph = self._collector(no_checkpoint).graph()
+        graph = self._collector(no_checkpoint).look()
         return [explain(graph, thing) for thing in find(graph, text)]
 
     def _collector(self, checkpoint: Checkpoint) -> Collector:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -170,6 +171,34 @@ def test_an_unfinished_blob_waits_a_day(root: Root) -> None:
         ingest.write(b"x")
     assert root.collector().collect().removed == ()
     assert [status.ref for status in root.content.statuses()] == ["young"]
+
+
+@pytest.mark.parametrize("leased", [False, True])
+def test_an_old_unfinished_blob_of_the_dead_goes_unless_it_is_leased(
+    root: Root, leased: bool
+) -> None:
+    with root.content.ingest("old", total=10) as ingest:
+        ingest.write(b"x")
+    (data,) = (root.path / "content").glob("ingest/*/data")
+    os.utime(data, (1, 1))
+    if leased:
+        root.metadata.leases.create("lease")
+        root.metadata.leases.hold("lease", [Resource("ingests", "old")])
+    dead = replace(root.sources(), alive=lambda _owner: False)
+    report = Collector(dead, str(root.path / "lock"), root.owner.id).collect()
+    assert [item.thing.id for item in report.removed] == ([] if leased else ["old"])
+    assert len(root.content.statuses()) == leased
+
+
+def test_what_was_left_behind_is_reported_apart_from_what_goes_now(root: Root) -> None:
+    root.committed("left")
+    root.snapshotter.remove("left")
+    root.committed("garbage")
+    report = root.collector().collect()
+    assert report.orphans == {f"directories of {NAME}": 1}
+    assert [item.thing.id for item in report.removed] == ["garbage"]
+    assert list((root.path / NAME / "snapshots").iterdir()) == []
+    assert root.collector().collect().orphans == {}
 
 
 def test_the_budget_takes_the_least_recently_used_and_spares_what_is_used(root: Root) -> None:

@@ -14,7 +14,8 @@ from xml.etree import ElementTree as ET
 import pytest
 from support.chromium import browser
 
-from snapcore.gc import FORMS, Edge, Graph, Thing, ThingKind, render
+from snapcore.gc import Edge, Graph, Thing, ThingKind
+from snapcore.gc.render import FORMS, render
 from snapcore.labels import GC_REF_CONTENT, gc_ref_snapshot
 
 HOSTILE: Final = (

@@ -40,6 +40,9 @@ class Blobs:
     def __init__(self) -> None:
         self.infos: Final[dict[Digest, ContentInfo]] = {}
 
+    def sizes(self) -> Iterator[tuple[Digest, int]]:
+        return ((info.digest, info.size) for info in self.walk())
+
     def walk(self) -> Iterator[ContentInfo]:
         return iter(tuple(self.infos.values()))
 
