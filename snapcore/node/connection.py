@@ -9,7 +9,6 @@ from typing import Protocol
 
 from snapcore.config import RegistryConfig
 from snapcore.content import ContentStore
-from snapcore.errors import InvalidArgument, from_os_error
 from snapcore.registry import (
     EVERYWHERE,
     PUBLIC_ONLY,
@@ -129,12 +128,4 @@ def _credentials(
         return GivenCredentials(host, Credentials(user, password))
     if not config.docker_config or not os.path.exists(config.docker_config):
         return anonymous
-    try:
-        with open(config.docker_config, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise from_os_error(error, f"docker config {config.docker_config!r}") from error
-    try:
-        return DockerConfig.parse(data, environment)
-    except InvalidArgument as error:
-        raise InvalidArgument(f"{config.docker_config!r}: {error}") from error
+    return DockerConfig.read(config.docker_config, environment)

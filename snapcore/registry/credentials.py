@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from snapcore.errors import InvalidArgument
+from snapcore.errors import InvalidArgument, from_os_error
 from snapcore.oci.reference import DEFAULT_HOST
 from snapcore.registry.helpers import run_helper
 
@@ -113,6 +113,24 @@ class DockerConfig:
     helpers: Mapping[str, str] = field(default_factory=dict)
     store: str = ""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def read(cls, path: str, environment: Mapping[str, str]) -> DockerConfig:
+        """Read and parse a file.
+
+        Raises:
+            InvalidArgument: too large or malformed; the message names the file.
+            NotFound, PermissionDenied: it cannot be read.
+        """
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+        except OSError as error:
+            raise from_os_error(error, f"docker config {path!r}") from error
+        try:
+            return cls.parse(data, environment)
+        except InvalidArgument as error:
+            raise InvalidArgument(f"{path!r}: {error}") from error
 
     @classmethod
     def parse(cls, data: bytes, environment: Mapping[str, str]) -> DockerConfig:

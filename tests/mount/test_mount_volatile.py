@@ -37,7 +37,7 @@ def test_a_volatile_mount_can_be_repeated_and_is_so_no_longer(
     for number in range(2):
         with temporary_mount([overlay], str(tmp_path), volatile=True) as root:
             assert _is_volatile(root)
-            assert os.path.exists(tmp_path / "work/work/incompat/volatile/dirty")
+            assert os.path.exists(tmp_path / "work" / "work" / "incompat/volatile/dirty")
             assert len(os.listdir(root)) == number
             (Path(root) / str(number)).touch()
     with temporary_mount([overlay], str(tmp_path)) as root:
@@ -52,7 +52,7 @@ def test_an_error_in_the_block_takes_the_mark_away_too(overlay: Mount, tmp_path:
         temporary_mount([overlay], str(tmp_path), volatile=True),
     ):
         raise ZeroDivisionError
-    assert not os.path.exists(tmp_path / "work/work/incompat")
+    assert not os.path.exists(tmp_path / "work" / "work" / "incompat")
 
 
 def test_a_mark_that_cannot_be_taken_away_is_an_error_of_ours(
@@ -62,7 +62,7 @@ def test_a_mark_that_cannot_be_taken_away_is_an_error_of_ours(
         pytest.raises(FailedPrecondition, match="mark of a volatile overlay"),
         temporary_mount([overlay], str(tmp_path), volatile=True),
     ):
-        (tmp_path / "work/work/incompat/volatile/somebody else's").touch()
+        (tmp_path / "work" / "work" / "incompat/volatile/somebody else's").touch()
 
 
 def test_what_writes_nothing_is_left_as_it_is(overlay: Mount, tmp_path: Path) -> None:

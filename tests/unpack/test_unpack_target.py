@@ -60,5 +60,5 @@ def test_a_target_that_must_be_mounted_is_volatile_and_can_be_mounted_again(
     for _ in range(2):
         with open_destination(target, str(tmp_path / "state"), base=False) as destination:
             assert sorted(os.listdir(destination.directory)) == ["from lower", "from upper"]
-            assert os.path.exists(tmp_path / "work/work/incompat/volatile")
+            assert os.path.exists(tmp_path / "work" / "work" / "incompat/volatile")
     assert os.listdir(tmp_path / "state") == []

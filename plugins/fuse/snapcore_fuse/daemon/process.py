@@ -12,15 +12,13 @@ from typing import Final
 
 import trio
 
-from snapcore.linux import UnmountFlag, umount
 from snapcore.locks import FileLock
-from snapcore.mount import mounts_below
 from snapcore_fuse.daemon.control import ControlServer, listen
 from snapcore_fuse.daemon.layers import Layers
 from snapcore_fuse.daemon.places import Places
 from snapcore_fuse.daemon.service import Service
 from snapcore_fuse.daemon.stock import Stock
-from snapcore_fuse.serve import Handlers, Served
+from snapcore_fuse.serve import Handlers, Served, sweep
 from snapcore_fuse.serve.pyfuse import PyfuseTransport
 from snapcore_fuse.settings import Settings
 
@@ -116,20 +114,13 @@ def run(
         # A dead mount is there and cannot be looked at.
         with suppress(FileExistsError):
             os.mkdir(places.mount, 0o755)
-        _sweep(places.mount)
+        # Whoever mounted it had our lock, and is dead. What lies on top of it, such as an overlay,
+        # is its owner's, and fails from now on.
+        sweep(places.mount)
         stack.callback(_take_away, places.mount)
         listener = stack.enter_context(listen(places.socket))
         stack.callback(os.unlink, places.socket)
         trio.run(_serve, places, settings, environment, listener, ready)
-
-
-def _sweep(mountpoint: str) -> None:
-    """Unmount what is there: whoever mounted it had our lock, and is dead.
-
-    What lies on top of it, such as an overlay, is its owner's, and fails from now on.
-    """
-    for entry in mounts_below(mountpoint):
-        umount(entry.target, UnmountFlag.DETACH | UnmountFlag.NOFOLLOW)
 
 
 def _take_away(mountpoint: str) -> None:

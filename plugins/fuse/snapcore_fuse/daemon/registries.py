@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from snapcore.content import ContentStore, LabelRecord
-from snapcore.errors import InvalidArgument, from_os_error
 from snapcore.oci import Descriptor, Digest
 from snapcore.registry import (
     EVERYWHERE,
@@ -96,7 +95,7 @@ class Registries:
 
 def _credentials(settings: Settings, environment: Mapping[str, str]) -> CredentialSource:
     paths = [path for path in (settings.secrets, settings.docker_config) if path]
-    configs = [_docker_config(path, environment) for path in paths]
+    configs = [DockerConfig.read(path, environment) for path in paths]
     if not configs:
         return anonymous
 
@@ -104,18 +103,6 @@ def _credentials(settings: Settings, environment: Mapping[str, str]) -> Credenti
         return next((found for c in configs if (found := c(host)) is not None), None)
 
     return first
-
-
-def _docker_config(path: str, environment: Mapping[str, str]) -> DockerConfig:
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise from_os_error(error, f"credentials {path!r}") from error
-    try:
-        return DockerConfig.parse(data, environment)
-    except InvalidArgument as error:
-        raise InvalidArgument(f"{path!r}: {error}") from error
 
 
 class NoLabels:
