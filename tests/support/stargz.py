@@ -21,9 +21,14 @@ from typing import Any, Final
 
 import pytest
 
+from snapcore.archive import Limits
 from snapcore.oci import Digest
+from snapcore_fuse.formats import BlobRange, LayerSource
+from snapcore_fuse.formats.estargz import EstargzIndex, open_estargz
 from support.images import once, require_tools, run_tool, session_directory
 
+LIMITS: Final = Limits()
+GZIP: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
 GOPATH: Final = Path("/usr/share/gocode")
 PACKAGE: Final = "golang-github-containerd-stargz-snapshotter-dev"
 _SOURCE: Final = Path(__file__).resolve().parents[2] / "plugins/fuse/tests/estargz"
@@ -125,3 +130,24 @@ def sealed(
     )
     blob = members + table_member(table) + footer(len(members), legacy=legacy)
     return Estargz(blob, Digest.of(table), Digest.of(gzip.decompress(blob)))
+
+
+def source_of(layer: Estargz) -> LayerSource:
+    """Return what a manifest and a config say of a blob."""
+    return LayerSource(Digest.of(layer.blob), len(layer.blob), GZIP, layer.diff_id)
+
+
+def open_blob(
+    layer: Estargz, limits: Limits = LIMITS, reads: list[BlobRange] | None = None
+) -> EstargzIndex:
+    """Open a blob, and note in `reads` what is read of it."""
+    steps = open_estargz(source_of(layer), layer.toc_digest, limits)
+    wanted = next(steps)
+    while True:
+        if reads is not None:
+            reads.append(wanted)
+        try:
+            wanted = steps.send(layer.blob[wanted.offset : wanted.end])
+        except StopIteration as done:
+            found: EstargzIndex = done.value
+            return found
