@@ -1,5 +1,6 @@
 """The snapshotter contract, and what authors of backends and their callers need of it."""
 
+from snapcore.snapshots.assembly import WrapperChoice as WrapperChoice
 from snapcore.snapshots.dirs import Draft as Draft
 from snapcore.snapshots.dirs import SnapshotDirs as SnapshotDirs
 from snapcore.snapshots.dirs import creating as creating
@@ -17,10 +18,10 @@ from snapcore.snapshots.hookspecs import SnapshotterSpec as SnapshotterSpec
 from snapcore.snapshots.hookspecs import WrapperFactory as WrapperFactory
 from snapcore.snapshots.hookspecs import hookimpl as hookimpl
 from snapcore.snapshots.hookspecs import no_checkpoint as no_checkpoint
-from snapcore.snapshots.manager import WrapperChoice as WrapperChoice
 from snapcore.snapshots.manager import apply_with_plugin as apply_with_plugin
 from snapcore.snapshots.manager import can_index as can_index
 from snapcore.snapshots.manager import index_with_plugin as index_with_plugin
+from snapcore.snapshots.manager import open_backend as open_backend
 from snapcore.snapshots.manager import open_snapshotter as open_snapshotter
 from snapcore.snapshots.manager import probe_snapshotter as probe_snapshotter
 from snapcore.snapshots.manager import snapshotter_options as snapshotter_options

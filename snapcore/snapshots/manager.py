@@ -1,43 +1,26 @@
 """Opening a snapshotter by name: load, check options, probe, open, check completeness, wrap.
 
 Every opened snapshotter has a pluggy manager of its own, so that hooks of one never see another
-plugin. From the caller's side inwards:
-
-    Snapshotter (facade) -> timing -> error mapping of the wrappers -> the wrappers, the first
-    named outermost -> error mapping of the backend -> the backend, or core's default
+plugin; `snapcore.snapshots.assembly` says what is in it.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, TypeAlias, cast
+from typing import Final, cast
 
 import pluggy
 
 from snapcore.errors import (
     ContractError,
     FailedPrecondition,
-    SnapcoreError,
     Unimplemented,
 )
 from snapcore.oci import Descriptor, Digest
-from snapcore.snapshots.defaults import DEFAULTS
+from snapcore.snapshots.assembly import Opened, WrapperChoice, assemble, load_wrapper, register
 from snapcore.snapshots.entrypoints import load_plugin
-from snapcore.snapshots.hookspecs import (
-    ENTRY_POINTS,
-    HOOKS,
-    OPTIONAL_HOOKS,
-    PROJECT,
-    REQUIRED_HOOKS,
-    WRAPPER_ENTRY_POINTS,
-    Backend,
-    ModuleSpec,
-    SnapshotterSpec,
-    WrapperFactory,
-)
+from snapcore.snapshots.hookspecs import ENTRY_POINTS, PROJECT, Backend, ModuleSpec
 from snapcore.snapshots.options import check_options
 from snapcore.snapshots.snapshotter import Snapshotter
 from snapcore.snapshots.types import (
@@ -50,14 +33,11 @@ from snapcore.snapshots.types import (
     Options,
     Probe,
 )
-from snapcore.snapshots.wrappers import ErrorMapping, Timing, Trace, add_tracing, mapped_errors
+from snapcore.snapshots.wrappers import Trace, mapped_errors
 
 NO_OPTIONS: Final[Mapping[str, object]] = MappingProxyType({})
 SERVED_CONTRACTS: Final = (CONTRACT_VERSION - 1, CONTRACT_VERSION)
 """Contract versions that this core serves."""
-
-WrapperChoice: TypeAlias = str | WrapperFactory
-"""The name of an installed wrapper, or what makes one."""
 
 
 def open_snapshotter(
@@ -102,14 +82,41 @@ def open_snapshotter(
         raise FailedPrecondition(f"snapshotter {name!r} cannot work at {root!r}: {probe.reason}")
     if Capability.OWN_APPLY in probe.capabilities and not module.applies:
         raise ContractError(f"{module.who} claims own_apply and does not implement snapcore_apply")
-    loaded = [_load_wrapper(choice, blocked) for choice in wrappers]
-    backend = module.open(root, checked, probe)
-    try:
-        relay, timing = _assemble(module, backend, root, checked, loaded, trace)
-    except BaseException:
-        _close_quietly(backend)
-        raise
+    loaded = [load_wrapper(choice, blocked) for choice in wrappers]
+    opened = Opened(name, module.who, module.open(root, checked, probe), root, checked)
+    relay, timing = assemble(opened, loaded, trace)
     return Snapshotter(name, root, probe, checked, relay, timing, durability)
+
+
+def open_backend(
+    name: str,
+    root: str,
+    backend: Backend,
+    probe: Probe,
+    *,
+    wrappers: Sequence[WrapperChoice] = (),
+    durability: Durability = Durability.FLUSH,
+) -> Snapshotter:
+    """Make a snapshotter of a backend that no installed plugin brings, such as one in a test.
+
+    Args:
+        name: to call it by.
+        root: absolute path of its state root.
+        backend: the object with the hooks, opened by the caller.
+        probe: what it can do.
+        wrappers: go around its hooks, the first one outermost.
+        durability: when commits are put on disk.
+
+    Returns:
+        The snapshotter, which the caller closes.
+
+    Raises:
+        NotFound, FailedPrecondition: a wrapper that is named cannot be loaded.
+        ContractError: the backend or a wrapper breaks the contract.
+    """
+    opened = Opened(name, f"snapshotter {name!r}", backend, root, {})
+    relay, timing = assemble(opened, [load_wrapper(choice, ()) for choice in wrappers], None)
+    return Snapshotter(name, root, probe, {}, relay, timing, durability)
 
 
 def probe_snapshotter(
@@ -188,7 +195,7 @@ class _Module:
         self.who = f"snapshotter {self.plugin}"
         self.manager = pluggy.PluginManager(PROJECT)
         self.manager.add_hookspecs(ModuleSpec)
-        _register(self.manager, module, f"module {name}", self.who)
+        register(self.manager, module, f"module {name}", self.who)
         for hook in ("snapcore_probe", "snapcore_open"):
             if not self._caller(hook).get_hookimpls():
                 raise ContractError(f"{self.who} does not implement {hook}")
@@ -251,106 +258,3 @@ class _Module:
 
     def _caller(self, hook: str) -> pluggy.HookCaller:
         return cast(pluggy.HookCaller, getattr(self.manager.hook, hook))
-
-
-@dataclass(frozen=True, slots=True)
-class _Wrapper:
-    who: str
-    factory: WrapperFactory
-
-
-def _load_wrapper(choice: WrapperChoice, blocked: Collection[str]) -> _Wrapper:
-    if not isinstance(choice, str):
-        return _Wrapper(f"wrapper {getattr(choice, '__qualname__', choice)!r}", choice)
-    plugin, factory = load_plugin(WRAPPER_ENTRY_POINTS, choice, blocked=blocked)
-    if not callable(factory):
-        raise ContractError(f"wrapper {plugin}: {plugin.module!r} cannot be called")
-    return _Wrapper(f"wrapper {plugin}", cast(WrapperFactory, factory))
-
-
-def _assemble(
-    module: _Module,
-    backend: Backend,
-    root: str,
-    options: Options,
-    wrappers: Sequence[_Wrapper],
-    trace: Trace | None,
-) -> tuple[SnapshotterSpec, Timing]:
-    manager, name = pluggy.PluginManager(PROJECT), module.plugin.name
-    manager.add_hookspecs(SnapshotterSpec)
-    relay = cast(SnapshotterSpec, manager.hook)
-    _register(manager, backend, name, module.who)
-    _check_complete(manager, backend, module.who)
-    # Of wrappers the one registered last is the outermost.
-    manager.register(ErrorMapping(module.who), "errors")
-    for number, wrapper in reversed(list(enumerate(wrappers))):
-        with mapped_errors(wrapper.who, "its factory"):
-            plugin = wrapper.factory(name, root, options)
-        _register(manager, plugin, f"wrapper {number}", wrapper.who)
-        _check_wraps(manager, f"wrapper {number}", wrapper.who)
-    if wrappers:
-        names = ", ".join(wrapper.who for wrapper in wrappers)
-        manager.register(ErrorMapping(f"{names} around snapshotter {name!r}"), "wrapper errors")
-    # When nothing can fail any more, since a default may hold the root open.
-    for hook in OPTIONAL_HOOKS:
-        if not _implementations(manager, hook):
-            manager.register(DEFAULTS[hook](relay, root), f"default {hook}")
-    timing = Timing()
-    manager.register(timing, "timing")
-    if trace is not None:
-        add_tracing(manager, name, trace)
-    return relay, timing
-
-
-def _register(manager: pluggy.PluginManager, plugin: object, name: str, who: str) -> None:
-    try:
-        manager.register(plugin, name)
-        manager.check_pending()
-    except (pluggy.PluginValidationError, ValueError) as error:
-        raise ContractError(f"{who} does not fit the contract: {error}") from error
-
-
-def _check_complete(manager: pluggy.PluginManager, backend: Backend, who: str) -> None:
-    for hook in HOOKS:
-        found = _implementations(manager, hook)
-        if not found and hook in REQUIRED_HOOKS:
-            unmarked = " (its method is not marked with @hookimpl)" * hasattr(backend, hook)
-            raise ContractError(f"{who} does not implement {hook}{unmarked}")
-        for implementation in found:
-            if inspect.iscoroutinefunction(implementation.function):
-                raise ContractError(f"{who}: {hook} is async; the contract is synchronous")
-        if not found and hasattr(backend, hook):
-            raise ContractError(f"{who}: method {hook} is not marked with @hookimpl")
-
-
-def _check_wraps(manager: pluggy.PluginManager, name: str, who: str) -> None:
-    for hook in HOOKS:
-        for implementation in _caller(manager, hook).get_hookimpls():
-            if implementation.plugin_name == name and not implementation.wrapper:
-                raise ContractError(
-                    f"{who}: {hook} is not marked with @hookimpl(wrapper=True); a wrapper goes"
-                    " around a snapshotter and cannot replace it"
-                )
-
-
-def _implementations(manager: pluggy.PluginManager, hook: str) -> list[pluggy.HookImpl]:
-    return [
-        implementation
-        for implementation in _caller(manager, hook).get_hookimpls()
-        if not (implementation.wrapper or implementation.hookwrapper)
-    ]
-
-
-def _caller(manager: pluggy.PluginManager, hook: str) -> pluggy.HookCaller:
-    return cast(pluggy.HookCaller, getattr(manager.hook, hook))
-
-
-def _close_quietly(backend: Backend) -> None:
-    close = getattr(backend, "close", None)
-    if callable(close):
-        try:
-            with mapped_errors("backend", "close"):
-                close()
-        except SnapcoreError:
-            # The error that made opening fail is the one to report.
-            return
