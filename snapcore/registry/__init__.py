@@ -1,6 +1,7 @@
 """Registries: resolve references, fetch blobs into the content store, verified and resumable."""
 
 from snapcore.registry.auth import Authorizer as Authorizer
+from snapcore.registry.breaker import PAUSE_SECONDS as PAUSE_SECONDS
 from snapcore.registry.claim import Shelf as Shelf
 from snapcore.registry.client import RegistryClient as RegistryClient
 from snapcore.registry.credentials import Credentials as Credentials

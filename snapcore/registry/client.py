@@ -15,6 +15,7 @@ from snapcore.errors import InvalidArgument, RefusedInput
 from snapcore.oci import Descriptor, Digest, Reference
 from snapcore.oci.manifest import MAX_DOCUMENT_BYTES
 from snapcore.registry.auth import Authorizer
+from snapcore.registry.breaker import PAUSE_SECONDS
 from snapcore.registry.credentials import CredentialSource, anonymous
 from snapcore.registry.download import Progress
 from snapcore.registry.fetch import Fetcher
@@ -45,6 +46,7 @@ class RegistryClient:
         policy: how patient to be.
         requests_per_host: requests and downloads at the same time with one registry.
         clock: monotonic seconds, for the expiry of tokens.
+        pause: seconds that a host which fails is left alone.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class RegistryClient:
         policy: RetryPolicy | None = None,
         requests_per_host: int = REQUESTS_PER_HOST,
         clock: Callable[[], float] = time.monotonic,
+        pause: float = PAUSE_SECONDS,
     ) -> None:
+        self._pause: Final = pause
         self._store: Final = store
         self._hosts: Final = hosts or DefaultHosts()
         self._transport: Final = transport or Transport()
@@ -237,7 +241,7 @@ class RegistryClient:
     async def _mirrors(self, host: str) -> Mirrors:
         if host not in self._known:
             hosts = await run_blocking(partial(self._hosts, host))
-            self._known.setdefault(host, Mirrors(host, hosts))
+            self._known.setdefault(host, Mirrors(host, hosts, self._pause))
         return self._known[host]
 
     def _source(self, host: HostConfig, reference: Reference) -> Source:

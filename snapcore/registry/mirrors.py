@@ -19,7 +19,7 @@ from snapcore.errors import (
     SnapcoreError,
     Unavailable,
 )
-from snapcore.registry.breaker import STRIKES, Breaker
+from snapcore.registry.breaker import PAUSE_SECONDS, STRIKES, Breaker
 from snapcore.registry.hosts import Capability, HostConfig, capable
 
 _FALL_THROUGH: Final = (NotFound, PermissionDenied, Unavailable, DigestMismatch, RefusedInput)
@@ -35,12 +35,15 @@ class Mirrors:
     Args:
         registry: the host as references write it.
         hosts: the mirrors, and the registry itself as the last one.
+        pause: seconds that a host which fails is left alone.
     """
 
-    def __init__(self, registry: str, hosts: Sequence[HostConfig]) -> None:
+    def __init__(
+        self, registry: str, hosts: Sequence[HostConfig], pause: float = PAUSE_SECONDS
+    ) -> None:
         self._registry: Final = registry
         self._hosts: Final = tuple(hosts)
-        self._breakers: Final = {host: Breaker() for host in self._hosts}
+        self._breakers: Final = {host: Breaker(pause=pause) for host in self._hosts}
         self._told: Final[set[HostConfig]] = set()
 
     def capable(self, *needed: Capability) -> tuple[HostConfig, ...]:

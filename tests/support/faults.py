@@ -66,14 +66,16 @@ class HttpServer:
         seen: all requests so far.
     """
 
-    def __init__(self, answer: Callable[[Seen], Reply], tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, answer: Callable[[Seen], Reply], tls: ssl.SSLContext | None = None, port: int = 0
+    ) -> None:
         self._answer: Final = answer
         self._closing: Final = threading.Event()
         self._connections: Final[set[socket.socket]] = set()
         self._lock: Final = threading.Lock()
         self._tls: Final = tls
         self.seen: Final[list[Seen]] = []
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        self._server = _Server(("127.0.0.1", port), _handler(self))
         if tls is not None:
             self._server.socket = tls.wrap_socket(
                 self._server.socket, server_side=True, do_handshake_on_connect=False
@@ -193,12 +195,13 @@ def _send_body(handler: BaseHTTPRequestHandler, reply: Reply, server: HttpServer
 class FakeRegistry:
     """A registry with one repository's content, whatever the repository is called."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
         self._blobs: Final[dict[str, bytes]] = {}
         self._manifests: Final[dict[str, tuple[str, bytes]]] = {}
         self._faults: Final[list[tuple[str, Fault]]] = []
+        self._standing: Final[list[tuple[str, Fault]]] = []
         self._lock: Final = threading.Lock()
-        self.server: Final = HttpServer(self._reply, tls)
+        self.server: Final = HttpServer(self._reply, tls, port)
 
     def __enter__(self) -> Self:
         self.server.__enter__()
@@ -230,6 +233,30 @@ class FakeRegistry:
         with self._lock:
             self._faults.extend((part, fault) for fault in faults)
 
+    @property
+    def pending(self) -> int:
+        """How many faults of `spoil` have not struck yet."""
+        return len(self._faults)
+
+    @contextmanager
+    def spoiling(self, part: str, fault: Fault) -> Iterator[None]:
+        """Spoil every such answer for the duration of a `with` block."""
+        rule = (part, fault)
+        with self._lock:
+            self._standing.append(rule)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._standing.remove(rule)
+
+    def twin(self) -> FakeRegistry:
+        """Return a registry with the same content at the same address, for when this is gone."""
+        twin = FakeRegistry(port=int(self.host.rpartition(":")[2]))
+        twin._blobs.update(self._blobs)
+        twin._manifests.update(self._manifests)
+        return twin
+
     def requests(self, part: str) -> list[Seen]:
         """Return the requests so far whose `METHOD path` contains `part`."""
         return [seen for seen in self.server.seen if part in f"{seen.method} {seen.path}"]
@@ -245,7 +272,7 @@ class FakeRegistry:
                 if part in where:
                     del self._faults[index]
                     return fault
-        return None
+            return next((fault for part, fault in self._standing if part in where), None)
 
     def _honest(self, request: Seen) -> Reply:
         kind, name = request.path.partition("?")[0].rsplit("/", 2)[-2:]

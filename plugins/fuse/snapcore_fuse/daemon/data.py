@@ -50,7 +50,7 @@ class LateSource:
         """Return bytes of the blob; see `BlobSource.read`."""
         if self._source is None:
             client = self._stock.registries.client(self._record.layer)
-            patience = RangePatience(deadline=self._stock.settings.deadline)
+            patience = _patience(self._stock.settings.deadline)
             self._source = RegistrySource(
                 await client.ranges(self._record.descriptor, self._record.reference, patience)
             )
@@ -191,3 +191,8 @@ class Supply:
                 file.write(lie)
         except OSError as error:
             raise from_os_error(error, f"verdict {self._verdict!r}") from error
+
+
+def _patience(deadline: float) -> RangePatience:
+    """Return how long one read waits: short enough in silence that another try has its time."""
+    return RangePatience(deadline, min(RangePatience().stall, deadline / 4))

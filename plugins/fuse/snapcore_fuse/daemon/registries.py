@@ -9,6 +9,7 @@ from snapcore.content import ContentStore, LabelRecord
 from snapcore.oci import Descriptor, Digest
 from snapcore.registry import (
     EVERYWHERE,
+    PAUSE_SECONDS,
     PUBLIC_ONLY,
     Credentials,
     CredentialSource,
@@ -90,6 +91,8 @@ class Registries:
             hosts=HostsDirectories(settings.config_path, endpoint),
             credentials=_credentials(settings, self._environment),
             transport=transport,
+            # Who waits for a read shall not be refused for longer than a read may take.
+            pause=min(PAUSE_SECONDS, settings.deadline),
         )
 
 
