@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -16,7 +17,12 @@ from support.images import run_tool, session_directory, tiny_layout
 REPO: Final = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.xdist_group("packaging")
 
-PROJECTS: Final = (REPO, *sorted(p.parent for p in REPO.glob("plugins/*/pyproject.toml")))
+EXAMPLES: Final = tuple(sorted(p.parent for p in REPO.glob("examples/*/pyproject.toml")))
+PROJECTS: Final = (
+    REPO,
+    *sorted(p.parent for p in REPO.glob("plugins/*/pyproject.toml")),
+    *EXAMPLES,
+)
 STRANGER: Final = {
     "pyproject.toml": """
 [build-system]
@@ -114,6 +120,24 @@ def test_a_strangers_plugin_is_listed_with_its_distribution(installed: Path) -> 
     )
     row = next(row for row in rows if row["name"] == "strange")
     assert "strangers-snapshotter" in json.dumps(row)
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_an_examples_own_tests_pass_outside_of_the_workspace(
+    installed: Path, example: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(example / "tests", tmp_path / "tests")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"],
+        env={**os.environ, "PYTHONPATH": str(installed / "site")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
 
 
 @pytest.mark.needs_root

@@ -17,7 +17,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from snapcore.errors import ResourceExhausted, SnapcoreError, from_os_error
 from snapcore.locks import owner_alive, remove_dead_owners
@@ -31,20 +31,26 @@ _REMOVED: Final = "rm-"
 _ROOT_MODE: Final = 0o755
 """What the contract says; the state root above it is closed to others."""
 
+Dispose: TypeAlias = Callable[[str], None]
+"""Undoes in a directory what deleting files cannot: subvolumes, devices, mounts. It may find
+nothing to do, or half of it done, and raises SnapcoreError if it must be tried again."""
+
 
 class SnapshotDirs:
     """The directories below one state root.
 
     Args:
         root: the state root, which exists.
+        dispose: called with the path of each directory that is about to be deleted.
 
     Raises:
         SnapcoreError: `snapshots/` cannot be made in it.
     """
 
-    __slots__ = ("directory", "root")
+    __slots__ = ("_dispose", "directory", "root")
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, dispose: Dispose | None = None) -> None:
+        self._dispose = dispose
         self.root: Final = os.path.abspath(root)
         self.directory: Final = os.path.join(self.root, "snapshots")
         with self._mapped("cannot make the directory of snapshots"):
@@ -160,7 +166,10 @@ class SnapshotDirs:
         return Reclaimed(directories, reservations, size)
 
     def _delete(self, name: str, checkpoint: Checkpoint) -> int:
-        with self._mapped(f"cannot delete {os.path.join(self.directory, name)!r}"):
+        path = os.path.join(self.directory, name)
+        if self._dispose is not None:
+            self._dispose(path)
+        with self._mapped(f"cannot delete {path!r}"):
             directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 return remove_tree(directory, name, checkpoint)

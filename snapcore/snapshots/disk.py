@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, suppress
 from typing import Final
 
 from snapcore.errors import SnapcoreError
-from snapcore.snapshots.dirs import Draft, SnapshotDirs, creating
+from snapcore.snapshots.dirs import Dispose, Draft, SnapshotDirs, creating
 from snapcore.snapshots.flush import flush_store
 from snapcore.snapshots.hookspecs import Checkpoint
 from snapcore.snapshots.metastore import MetaStore
@@ -35,6 +35,7 @@ class DiskStore:
         root: the state root; made with mode 0700 if it is missing.
         sync_remove: delete files in `remove` already, not only in `cleanup`.
         token: as for `MetaStore`.
+        dispose: as for `SnapshotDirs`.
 
     Attributes:
         root: absolute path of the state root.
@@ -46,12 +47,19 @@ class DiskStore:
 
     __slots__ = ("_dirs", "_sync_remove", "records", "root")
 
-    def __init__(self, root: str, *, sync_remove: bool = False, token: str | None = None) -> None:
+    def __init__(
+        self,
+        root: str,
+        *,
+        sync_remove: bool = False,
+        token: str | None = None,
+        dispose: Dispose | None = None,
+    ) -> None:
         self.root: Final = os.path.abspath(root)
         self._sync_remove = sync_remove
         self.records: Final = MetaStore(self.root, token=token)
         try:
-            self._dirs = SnapshotDirs(self.root)
+            self._dirs = SnapshotDirs(self.root, dispose)
         except BaseException:
             self.records.close()
             raise
