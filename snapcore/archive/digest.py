@@ -32,13 +32,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from snapcore.archive.descent import Descent
 from snapcore.errors import FailedPrecondition, from_os_error
 from snapcore.oci import Digest
 
 VERSION_LINE: Final = "#snapcore-tree 1"
 _READ_SIZE: Final = 256 * 1024
 _NANOSECONDS: Final = 1_000_000_000
-_OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NO_XATTRS: Final = (errno.ENOTSUP, errno.ENOSYS)
 _XATTRS: Final = frozenset(
@@ -78,7 +78,6 @@ class _Level:
     """A directory on the way down: what is still to visit in it, last first."""
 
     names: list[bytes]
-    identity: tuple[int, int]
     path: bytes
 
 
@@ -117,52 +116,34 @@ def tree_listing(root: str | bytes) -> Iterator[str]:
 
 def _lines(root: bytes, walk: _Walk) -> Iterator[str]:
     path = root
-    directory = -1
-    levels: list[_Level] = []
     try:
-        directory = os.open(root, _OPEN_DIRECTORY)
-        yield VERSION_LINE
-        yield _root_line(directory, walk)
-        levels.append(_level(directory, b""))
-        while levels:
-            level = levels[-1]
-            if not level.names:
-                levels.pop()
-                if levels:
-                    directory = _swap(directory, b"..")
-                    _same(directory, levels[-1])
-                continue
-            name = level.names.pop()
-            path = level.path + name
-            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            yield _line(path, name, found, directory, walk)
-            if stat.S_ISDIR(found.st_mode):
-                directory = _swap(directory, name)
-                levels.append(_level(directory, path + b"/"))
+        tree = Descent(root)
+        try:
+            yield VERSION_LINE
+            yield _root_line(tree.descriptor, walk)
+            levels = [_level(tree, b"")]
+            while levels:
+                level = levels[-1]
+                if not level.names:
+                    levels.pop()
+                    if levels:
+                        tree.up()
+                    continue
+                name = level.names.pop()
+                path = level.path + name
+                found = tree.status(name)
+                yield _line(path, name, found, tree.descriptor, walk)
+                if stat.S_ISDIR(found.st_mode):
+                    tree.down(name)
+                    levels.append(_level(tree, path + b"/"))
+        finally:
+            tree.close()
     except OSError as error:
         raise from_os_error(error, f"digest of {root!r}, at {path[:200]!r}") from error
-    finally:
-        if directory >= 0:
-            os.close(directory)
 
 
-def _swap(directory: int, name: bytes) -> int:
-    # One descriptor however deep the tree: up again goes by "..", checked by identity.
-    other = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
-    os.close(directory)
-    return other
-
-
-def _level(directory: int, path: bytes) -> _Level:
-    found = os.fstat(directory)
-    names = sorted(map(os.fsencode, os.listdir(directory)), reverse=True)
-    return _Level(names, (found.st_dev, found.st_ino), path)
-
-
-def _same(directory: int, level: _Level) -> None:
-    found = os.fstat(directory)
-    if (found.st_dev, found.st_ino) != level.identity:
-        raise FailedPrecondition(f"directory {level.path[:200]!r} was moved while it was read")
+def _level(tree: Descent, path: bytes) -> _Level:
+    return _Level(sorted(tree.names(), reverse=True), path)
 
 
 def _root_line(directory: int, walk: _Walk) -> str:
