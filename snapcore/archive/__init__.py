@@ -7,6 +7,10 @@ from snapcore.archive.blocks import BlockReader as BlockReader
 from snapcore.archive.compression import ByteStream as ByteStream
 from snapcore.archive.compression import Compression as Compression
 from snapcore.archive.compression import open_stream as open_stream
+from snapcore.archive.diff import DiffOptions as DiffOptions
+from snapcore.archive.diff import WrittenLayer as WrittenLayer
+from snapcore.archive.diff import diff_trees as diff_trees
+from snapcore.archive.diff import diff_upper as diff_upper
 from snapcore.archive.digest import TreeDigest as TreeDigest
 from snapcore.archive.digest import tree_digest as tree_digest
 from snapcore.archive.digest import tree_listing as tree_listing
@@ -36,3 +40,4 @@ from snapcore.archive.types import Steps as Steps
 from snapcore.archive.types import WhiteoutsFirst as WhiteoutsFirst
 from snapcore.archive.whiteout import Deletion as Deletion
 from snapcore.archive.whiteout import collect as collect
+from snapcore.archive.writer import TarWriter as TarWriter

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, Protocol
 
+from snapcore.archive import TarWriter
 from snapcore.errors import AlreadyExists, DigestMismatch, from_os_error
-from snapcore.registry.images.tarout import TarWriter
 from snapcore.registry.interrupt import checkpoint
 
 _POLL_MILLISECONDS: Final = 100
