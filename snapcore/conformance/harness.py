@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from snapcore.errors import SnapcoreError
@@ -17,7 +18,7 @@ from snapcore.linux import Cap, effective_capabilities, has_owners_up_to
 from snapcore.mount import temporary_mount
 from snapcore.snapshots import Capability, Info, Labels, Mounts, Snapshotter
 
-EMPTY: Labels = {}
+EMPTY: Final[Labels] = MappingProxyType({})
 _LAST_OWNER: Final = 65_534
 
 
@@ -33,11 +34,19 @@ class Harness:
         snapshotter: the one to check.
         work: an empty directory of the check's own.
         open: opens one more instance on the same state.
+        mountable: whether its mounts are such as a kernel knows.
+        installed: whether another process can open the same by the plugin's name, the root and
+            the options.
+        supply: labels, `containerd.io/snapshot.ref` among them, for which a remote backend makes
+            a layer available by itself; empty if there is none to ask for.
     """
 
     snapshotter: Snapshotter
     work: str
     open: Callable[[], Snapshotter]
+    mountable: bool = True
+    installed: bool = False
+    supply: Labels = field(default_factory=dict)
 
     def reopen(self) -> Snapshotter:
         """Close the snapshotter and open the same state again."""
@@ -89,7 +98,9 @@ class Check:
         mounts: mounts something: needs root, also that of a user namespace.
         owners: needs files of other owners, up to 65,534.
         privileged: needs real root: any owner there is, devices.
-        long: takes seconds.
+        peers: needs other processes on the same state.
+        supply: needs a layer that a remote backend makes available by itself.
+        long: takes many seconds.
     """
 
     name: str
@@ -98,13 +109,25 @@ class Check:
     mounts: bool = True
     owners: bool = False
     privileged: bool = False
+    peers: bool = False
+    supply: bool = False
     long: bool = False
 
-    def missing(self, snapshotter: Snapshotter) -> str:
-        """Return why this check is left out for a snapshotter, "" if it is not."""
-        lacking = sorted(self.needs - snapshotter.capabilities)
+    def missing(self, harness: Harness) -> str:
+        """Return why this check is left out, "" if it is not."""
+        name = harness.snapshotter.name
+        lacking = sorted(self.needs - harness.snapshotter.capabilities)
         if lacking:
-            return f"{snapshotter.name} does not claim {', '.join(lacking)}"
+            return f"{name} does not claim {', '.join(lacking)}"
+        if self.mounts and not harness.mountable:
+            return f"mounts of {name} are for no kernel"
+        if self.peers and not harness.installed:
+            return f"no other process can open this {name}"
+        if self.supply and not harness.supply:
+            return f"no layer is given that {name} would make available by itself"
+        return self._forbidden()
+
+    def _forbidden(self) -> str:
         capabilities = effective_capabilities()
         if self.mounts and Cap.SYS_ADMIN not in capabilities:
             return "needs the privilege to mount"
@@ -121,6 +144,8 @@ def checks(
     mounts: bool = True,
     owners: bool = False,
     privileged: bool = False,
+    peers: bool = False,
+    supply: bool = False,
     long: bool = False,
 ) -> tuple[Check, ...]:
     """Make checks of functions that presume the same; `check_` is left off their names."""
@@ -132,6 +157,8 @@ def checks(
             mounts=mounts,
             owners=owners,
             privileged=privileged,
+            peers=peers,
+            supply=supply,
             long=long,
         )
         for function in functions
@@ -190,3 +217,13 @@ def read(root: str, path: str) -> bytes:
     """Return the contents of a file below `root`."""
     with open(os.path.join(root, path), "rb") as stream:
         return stream.read()
+
+
+def entries(root: str) -> int:
+    """Count what lies in the directories of a state root; the root's own files come and go."""
+    return sum(
+        len(names) + len(files)
+        for top in os.scandir(root)
+        if top.is_dir(follow_symlinks=False)
+        for _, names, files in os.walk(top.path)
+    )

@@ -266,8 +266,12 @@ class Snapshotter:
         """
         return self._answer("remove", self._ready().remove(key=key, checkpoint=checkpoint), Info)
 
-    def walk(self, filters: Sequence[str] = ()) -> Iterator[Info]:
+    def walk(self, filters: Sequence[str] = (), *, page: int = _PAGE) -> Iterator[Info]:
         """Yield the snapshots that pass the filters, sorted by the bytes of their names.
+
+        Args:
+            filters: OR-ed; none lets all pass.
+            page: most infos that the backend is asked for at a time.
 
         Raises:
             InvalidArgument: a filter does not parse.
@@ -276,7 +280,7 @@ class Snapshotter:
             raise InvalidArgument(f"filters are a sequence of strings, not {filters!r}")
         # Here too, so that every backend refuses the same, and before the first answer.
         compile_filters(filters, WALK_FIELDS)
-        return self._pages(tuple(filters))
+        return self._pages(tuple(filters), page)
 
     def flush(self) -> FlushReport:
         """Put everything acknowledged on disk before returning.
@@ -355,10 +359,10 @@ class Snapshotter:
             name = info.parent
         return found
 
-    def _pages(self, filters: tuple[str, ...]) -> Iterator[Info]:
+    def _pages(self, filters: tuple[str, ...], page: int) -> Iterator[Info]:
         after = ""
         while True:
-            answer = self._ready().walk(filters=filters, after=after, limit=_PAGE)
+            answer = self._ready().walk(filters=filters, after=after, limit=page)
             infos = self._answer("walk", answer, Page).infos
             if not infos:
                 return

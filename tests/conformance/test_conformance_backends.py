@@ -51,8 +51,8 @@ def test_names_of_checks_are_unique() -> None:
 def test_backend(opener: Callable[[], Snapshotter], check: Check, tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
-    snapshotter = opener()
-    reason = check.missing(snapshotter)
+    harness = Harness(opener(), str(work), opener, installed=True)
+    reason = check.missing(harness)
     if reason:
         pytest.skip(reason)
-    check.function(Harness(snapshotter, str(work), opener))
+    check.function(harness)

@@ -29,5 +29,6 @@ def test_overlay(
     work = tmp_path / "work"
     work.mkdir()
     with open_snapshotter("overlay", str(tmp_path / "root")) as snapshotter:
-        assert not CHECKS[name].missing(snapshotter)
-        CHECKS[name].function(Harness(snapshotter, str(work), lambda: snapshotter))
+        harness = Harness(snapshotter, str(work), lambda: snapshotter)
+        assert not CHECKS[name].missing(harness)
+        CHECKS[name].function(harness)

@@ -26,9 +26,7 @@ def test_there_are_many_and_each_has_its_own_name() -> None:
             broken,
             name,
             id=f"{broken.name}-{name}",
-            marks=[pytest.mark.needs_root] * broken.mounts
-            + [pytest.mark.xfail(reason="no such check yet", raises=KeyError)]
-            * (name not in CHECKS),
+            marks=[pytest.mark.needs_root] * broken.mounts,
         )
         for broken in BROKEN
         for name in broken.caught_by
@@ -39,6 +37,6 @@ def test_a_broken_snapshotter_is_caught(broken: Broken, name: str, tmp_path: Pat
     work.mkdir()
     root.mkdir()
     with broken.start(str(root)) as open_one:
-        harness = Harness(open_one(), str(work), open_one)
+        harness = Harness(open_one(), str(work), open_one, supply=broken.supply)
         with pytest.raises((AssertionError, SnapcoreError, OSError)):
             CHECKS[name].function(harness)

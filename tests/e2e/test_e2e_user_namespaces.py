@@ -35,10 +35,11 @@ for check in ALL_CHECKS:
     def one():
         opened.append(open_snapshotter(backend, os.path.join(place, "root")))
         return opened[-1]
-    reason = check.missing(one())
+    harness = Harness(one(), os.path.join(place, "work"), one)
+    reason = check.missing(harness)
     if not reason:
         try:
-            check.function(Harness(opened[0], os.path.join(place, "work"), one))
+            check.function(harness)
         except BaseException as error:
             raise AssertionError(check.name) from error
     print(check.name, reason, sep=": ")

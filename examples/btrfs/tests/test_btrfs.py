@@ -65,10 +65,10 @@ def _layer(btrfs: BtrfsSnapshotter, name: str, parent: str = "") -> None:
 
 @pytest.mark.parametrize("check", [c for c in ALL_CHECKS if not c.long], ids=lambda c: c.name)
 def test_conformance(check: Check, opener: Callable[[], Snapshotter], tmp_path: Path) -> None:
-    snapshotter = opener()
-    if reason := check.missing(snapshotter):
+    harness = Harness(opener(), str(tmp_path), opener, installed=True)
+    if reason := check.missing(harness):
         pytest.skip(reason)
-    check.function(Harness(snapshotter, str(tmp_path), opener))
+    check.function(harness)
 
 
 def test_a_child_is_a_subvolume_and_copies_nothing(btrfs: BtrfsSnapshotter, tmp_path: Path) -> None:

@@ -124,6 +124,53 @@ def check_walk_filters(harness: Harness) -> None:
         expect_equal(len(found), len(wanted), f"how often {filters} finds it")
 
 
+def check_walk_filter_language(harness: Harness) -> None:
+    """Quotes and their escapes, regular expressions in three forms, blanks, absent fields."""
+    s = harness.snapshotter
+    named = {"base", "a b", "comma,here", 'q"uote', "ünï", "slash/es"}
+    for name in named:
+        s.prepare(name, "", labels={"t.a": "1,2", "t.b.c": 'say "hi"'} if name == "base" else {})
+    table: tuple[tuple[str, set[str]], ...] = (
+        ("", named),
+        (' name == base , labels."t.a" == "1,2" ', {"base"}),
+        ('name=="comma,here"', {"comma,here"}),
+        ('name=="q\\"uote"', {'q"uote'}),
+        ('name=="\\u00fcn\\xef"', {"ünï"}),
+        ("name~=se$", {"base"}),
+        ("name~=/^a b$/", {"a b"}),
+        ("name~=/h\\/e/", {"slash/es"}),
+        ("name~=|,|", {"comma,here"}),
+        ('name~="[,/]"', {"comma,here", "slash/es"}),
+        ("labels.t.b.c", {"base"}),
+        ('labels."t.b.c"~=hi', {"base"}),
+        ('labels."t.none"!=x', named),
+        ('labels."t.none"~=^$', named),
+        ('labels."t.none"==""', set()),
+        ("parent", set()),
+    )
+    for text, wanted in table:
+        found = {info.name for info in s.walk((text,))}
+        expect_equal(found, wanted, f"what the filter {text!r} finds")
+
+
+def check_walk_in_pages(harness: Harness) -> None:
+    """A walk is the same in pages of any size, also when the last one seen has gone meanwhile."""
+    s = harness.snapshotter
+    names = sorted(f"{'odd' if number % 2 else 'even'} {number:02d}" for number in range(20))
+    for name in names:
+        s.prepare(name, "")
+    for page in (1, 3, 20, 21):
+        for text, wanted in (("", names), ("name~=^odd", names[10:]), ("name==none", [])):
+            found = [info.name for info in s.walk((text,), page=page)]
+            expect_equal(found, wanted, f"a walk with {text!r} in pages of {page}")
+    seen = []
+    for info in s.walk(page=2):
+        seen.append(info.name)
+        s.remove(info.name)
+    expect_equal(seen, names, "a walk that removes what it sees")
+    expect_equal(list(s.walk()), [], "what is left after it")
+
+
 def check_walk_refuses_bad_filters(harness: Harness) -> None:
     """A filter that does not parse is refused before anything is answered."""
     s = harness.snapshotter
@@ -172,6 +219,8 @@ CHECKS = checks(
     check_update_refuses_other_paths,
     check_update_with_a_stats_answer,
     check_walk_filters,
+    check_walk_filter_language,
+    check_walk_in_pages,
     check_walk_refuses_bad_filters,
     check_walk_is_sorted_and_whole,
     check_stat_inside_walk,

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
-from snapcore.conformance.harness import Harness, checks, expect, expect_equal, read, write
-from snapcore.snapshots import Kind
+from snapcore.conformance.harness import (
+    Harness,
+    checks,
+    expect,
+    expect_equal,
+    expect_error,
+    read,
+    write,
+)
+from snapcore.errors import FailedPrecondition
+from snapcore.snapshots import Info, Kind
 
 
 def check_stories(harness: Harness) -> None:
@@ -130,6 +140,32 @@ def check_close_twice(harness: Harness) -> None:
     expect(not harness.snapshotter.close(), "the second close found something open")
 
 
+def check_calls_after_close(harness: Harness) -> None:
+    """A closed snapshotter refuses everything, and what it had is still there."""
+    s = harness.snapshotter
+    s.prepare("key", "")
+    s.close()
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: s.stat("key"),
+        lambda: s.update(Info(Kind.ACTIVE, "key")),
+        lambda: s.usage("key"),
+        lambda: s.mounts("key"),
+        lambda: s.prepare("new", ""),
+        lambda: s.view("new", ""),
+        lambda: s.target("key"),
+        lambda: s.commit("name", "key"),
+        lambda: s.remove("key"),
+        lambda: list(s.walk()),
+        lambda: s.status("key"),
+        s.flush,
+        s.cleanup,
+    )
+    for number, call in enumerate(calls):
+        with expect_error(FailedPrecondition, f"call {number} after close"):
+            call()
+    expect_equal([info.name for info in harness.reopen().walk()], ["key"], "what is there")
+
+
 def check_two_instances_share_the_state(harness: Harness) -> None:
     """Two opened instances see each other's work, as two processes would."""
     s = harness.snapshotter
@@ -152,6 +188,7 @@ CHECKS = (
         check_mounts_are_what_prepare_gave,
         check_key_is_free_after_remove,
         check_close_twice,
+        check_calls_after_close,
         check_two_instances_share_the_state,
         mounts=False,
     ),

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 
-from snapcore.conformance.harness import Harness, checks, expect_equal, expect_error
-from snapcore.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
-from snapcore.snapshots import no_checkpoint
+from snapcore.conformance.harness import (
+    CheckFailed,
+    Harness,
+    checks,
+    expect,
+    expect_equal,
+    expect_error,
+)
+from snapcore.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    SnapcoreError,
+)
 
-BAD_KEYS = ("", "nul\0", "bell\x07", "new\nline", "delete\x7f", "\ud800", "k" * 4097, "é" * 2049)
+BAD_KEYS = (
+    "",
+    "nul\0",
+    "bell\x07",
+    "new\nline",
+    "delete\x7f",
+    "next\x85",
+    "\ud800",
+    "k" * 4097,
+    "é" * 2049,
+)
 GOOD_KEYS = (
     "extract-1 sha256:00",
     "../../etc",
@@ -38,7 +60,7 @@ def check_unknown_keys(harness: Harness) -> None:
     s = harness.snapshotter
     _three_kinds(harness)
     info = s.remove("view")
-    for method in (s.stat, s.usage, s.mounts, s.remove, s.target):
+    for method in (s.stat, s.status, s.usage, s.mounts, s.remove, s.target):
         with expect_error(NotFound, f"{method.__name__} of an unknown key"):
             method("view")
     with expect_error(NotFound, "update of an unknown key"):
@@ -151,32 +173,39 @@ def check_label_rules(harness: Harness) -> None:
     expect_equal(s.stat("key").labels["k"], "v" * 4095, "the longest label")
 
 
-def check_cancelled_prepare(harness: Harness) -> None:
-    """What a checkpoint raises comes out unchanged, and the key stays free."""
-
-    class Cancelled(BaseException):
-        pass
-
-    def cancel() -> None:
-        raise Cancelled
-
+def check_update_errors_in_order(harness: Harness) -> None:
+    """Update looks for the snapshot first: NotFound, whatever the field paths are."""
     s = harness.snapshotter
-    harness.layer("base")
-    before = _entries(s.root)
-    try:
-        s.prepare("key", "base", checkpoint=cancel)
-    except Cancelled:
-        with expect_error(NotFound, "stat after a cancelled prepare"):
-            s.stat("key")
-        s.cleanup()
-        expect_equal(_entries(s.root), before, "entries below the root after a cancelled prepare")
-    else:
-        s.remove("key")  # it had no occasion to ask
-    s.prepare("key", "base", checkpoint=no_checkpoint)
+    s.prepare("key", "")
+    info = s.remove("key")
+    for paths in (("parent",), ("labels.",), ("",)):
+        with expect_error(NotFound, f"update of {paths} of an unknown key"):
+            s.update(info, paths)
 
 
-def _entries(root: str) -> int:
-    return sum(len(names) + len(files) for _, names, files in os.walk(root))
+def check_messages_name_the_thing(harness: Harness) -> None:
+    """Who reads an error learns of which snapshot, and it is one line."""
+    s = harness.snapshotter
+    s.prepare("layer", "")
+    s.commit("the base", "layer")
+    s.prepare("the child", "the base")
+    refused: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("the missing", lambda: s.stat("the missing")),
+        ("the missing", lambda: s.prepare("new", "the missing")),
+        ("the child", lambda: s.prepare("new", "the child")),
+        ("the child", lambda: s.prepare("the child", "the base")),
+        ("the base", lambda: s.commit("the base", "the child")),
+        ("the base", lambda: s.mounts("the base")),
+        ("the base", lambda: s.remove("the base")),
+    )
+    for name, call in refused:
+        try:
+            call()
+        except SnapcoreError as error:
+            expect(name in str(error), f"a message does not name {name!r}: {error}")
+            expect("\n" not in str(error), f"a message of several lines: {error}")
+        else:
+            raise CheckFailed(f"nothing was raised about {name!r}")
 
 
 CHECKS = checks(
@@ -187,6 +216,7 @@ CHECKS = checks(
     check_remove_with_children,
     check_key_grammar,
     check_label_rules,
-    check_cancelled_prepare,
+    check_update_errors_in_order,
+    check_messages_name_the_thing,
     mounts=False,
 )

@@ -5,16 +5,22 @@ from __future__ import annotations
 from typing import Final
 
 from snapcore.conformance.checks import (
+    cancelling,
+    crashes,
     fidelity,
+    histories,
     labels,
     layers,
+    leaks,
     lifecycle,
     races,
     rebase,
     refusals,
     remap,
+    remote,
     usage,
     views,
+    whiteouts,
 )
 from snapcore.conformance.harness import Check
 
@@ -29,5 +35,11 @@ ALL_CHECKS: Final[tuple[Check, ...]] = (
     *rebase.CHECKS,
     *races.CHECKS,
     *remap.CHECKS,
+    *cancelling.CHECKS,
+    *remote.CHECKS,
+    *whiteouts.CHECKS,
+    *histories.CHECKS,
+    *crashes.CHECKS,
+    *leaks.CHECKS,
 )
 """Every check; names are unique and stable."""

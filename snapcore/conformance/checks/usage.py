@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from snapcore.conformance.harness import Harness, checks, expect, expect_equal, write
+from snapcore.conformance.harness import Harness, checks, entries, expect, expect_equal, write
 from snapcore.snapshots import Usage
 
 _MIB = 1 << 20
@@ -79,14 +79,14 @@ def check_cleanup_frees_what_was_removed(harness: Harness) -> None:
     """After remove and cleanup the state root holds no more files than before."""
     s = harness.snapshotter
     harness.layer("base", "", lambda root: [write(root, f"d{n}/f", b"x") for n in range(50)])
-    before = _entries(s.root)
+    before = entries(s.root)
     for _ in range(3):
         s.prepare("active", "base")
         s.view("view", "base")
         s.remove("active")
         s.remove("view")
     s.cleanup()
-    expect_equal(_entries(s.root), before, "entries below the state root")
+    expect_equal(entries(s.root), before, "entries below the state root")
     again = s.cleanup()
     expect_equal(again.directories, 0, "directories that a second cleanup removes")
 
@@ -109,13 +109,6 @@ def check_flush(harness: Harness) -> None:
     expect(harness.snapshotter.flush().synced >= 1, "flush synced no filesystem")
     s = harness.reopen()
     expect_equal([info.name for info in s.walk()], ["base"], "names after flush and reopening")
-
-
-def _entries(root: str) -> int:
-    snapshots = (top for top in os.scandir(root) if top.is_dir(follow_symlinks=False))
-    return sum(
-        len(names) + len(files) for top in snapshots for _, names, files in os.walk(top.path)
-    )
 
 
 CHECKS = checks(

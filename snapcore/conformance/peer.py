@@ -1,0 +1,151 @@
+"""Another process that has the same snapshotter open, and makes the calls it is told to.
+
+`Peer` is the one who tells; `main` is run by the other (`python -m snapcore.conformance.peer`).
+Both talk in lines of JSON.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import IO, Final, Self
+
+import msgspec
+
+from snapcore.conformance.history import Call, Event
+from snapcore.errors import Unavailable
+from snapcore.snapshots import OptionValue, Snapshotter, no_checkpoint, open_snapshotter
+
+_STARTED: Final = b"open\n"
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Which snapshotter the other process opens.
+
+    Attributes:
+        name: of the plugin.
+        root: its state root.
+        options: what it is opened with.
+    """
+
+    name: str
+    root: str
+    options: dict[str, OptionValue]
+
+
+class Order(msgspec.Struct, frozen=True):
+    """One call to make.
+
+    Attributes:
+        call: the call.
+        die_at: the process kills itself at this checkpoint of the call; 0 for never.
+    """
+
+    call: Call
+    die_at: int = 0
+
+
+class Peer:
+    """Another process on the state of a snapshotter; a context manager.
+
+    Args:
+        snapshotter: what it opens too; an installed plugin.
+    """
+
+    def __init__(self, snapshotter: Snapshotter) -> None:
+        self._process: Final = subprocess.Popen(
+            [sys.executable, "-m", "snapcore.conformance.peer"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        place = Place(snapshotter.name, snapshotter.root, dict(snapshotter.options))
+        self._send(msgspec.json.encode(place))
+
+    def wait_until_open(self) -> None:
+        """Wait until it has opened the snapshotter.
+
+        Raises:
+            Unavailable: it could not.
+        """
+        if self._pipe(self._process.stdout).readline() != _STARTED:
+            raise Unavailable("another process could not open the snapshotter")
+
+    def begin(self, call: Call, *, die_at: int = 0) -> None:
+        """Have it make a call; `end` waits for the outcome."""
+        self._send(msgspec.json.encode(Order(call, die_at)))
+
+    def end(self) -> Event | None:
+        """Return how the call ended, None if the process has died of it."""
+        line = self._pipe(self._process.stdout).readline()
+        return msgspec.json.decode(line, type=Event) if line else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._pipe(self._process.stdin).close()
+        self._process.wait()
+        self._pipe(self._process.stdout).close()
+
+    def _send(self, line: bytes) -> None:
+        stream = self._pipe(self._process.stdin)
+        stream.write(line + b"\n")
+        stream.flush()
+
+    def _pipe(self, stream: IO[bytes] | None) -> IO[bytes]:
+        assert stream is not None
+        return stream
+
+
+def main() -> None:
+    """Open a snapshotter and make calls until there are no more orders."""
+    orders, answers = sys.stdin.buffer, sys.stdout.buffer
+    place = msgspec.json.decode(orders.readline(), type=Place)
+    with open_snapshotter(place.name, place.root, options=place.options) as snapshotter:
+        answers.write(_STARTED)
+        answers.flush()
+        for line in orders:
+            order = msgspec.json.decode(line, type=Order)
+            event = happened(snapshotter, order.call, die_at=order.die_at)
+            answers.write(msgspec.json.encode(event) + b"\n")
+            answers.flush()
+
+
+def happened(snapshotter: Snapshotter, call: Call, *, die_at: int = 0) -> Event:
+    """Make a call and return how it went.
+
+    Args:
+        snapshotter: whose call it is.
+        call: the call.
+        die_at: this process kills itself at this checkpoint; 0 for never.
+    """
+    checkpoint = _killing(die_at) if die_at else no_checkpoint
+    begun = time.monotonic_ns()
+    outcome = call.make(snapshotter, checkpoint)
+    return Event(call, outcome, begun, time.monotonic_ns())
+
+
+def _killing(number: int) -> Callable[[], None]:
+    left = number
+
+    def checkpoint() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return checkpoint
+
+
+if __name__ == "__main__":
+    main()
