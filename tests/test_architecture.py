@@ -34,6 +34,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "registry": _LEAVES | {"content", "archive"},
     "unpack": _LEAVES | {"content", "snapshots", "archive", "mount"},
     "gc": _LEAVES | {"content", "metadata", "snapshots"},
+    "scaffold": _LEAVES,
     "conformance": _LEAVES | {"snapshots", "mount", "archive"},
 }
 # These join the rooms; they may import any room, but nothing above themselves.

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from snapcore.cli.flags import Verbs
-from snapcore.cli.output import Column, Json, write_rows
+from snapcore.cli.output import Column, Json, write_record, write_rows
 from snapcore.cli.session import Session
+from snapcore.errors import AlreadyExists
 
 if TYPE_CHECKING:
     from snapcore.snapshots import PluginInfo, Probe
@@ -43,6 +44,31 @@ def ls(context: click.Context) -> None:
     ]
     rows += [_wrapper(plugin) for plugin in list_plugins(WRAPPER_ENTRY_POINTS, blocked=blocked)]
     write_rows(session.format, _LIST, rows)
+
+
+@plugins.command("new")
+@click.argument("name")
+@click.option("--directory", metavar="DIR", default="", help="Where.  [default: ./NAME]")
+@click.pass_context
+def new(context: click.Context, name: str, directory: str) -> None:
+    """Write a new snapshotter to begin with: a distribution whose tests pass."""
+    from snapcore.scaffold import new_plugin
+    from snapcore.snapshots import list_plugins
+
+    session = Session.of(context)
+    if any(plugin.name == name for plugin in list_plugins()):
+        raise AlreadyExists(f"a snapshotter {name!r} is installed already; choose another name")
+    plugin = new_plugin(name, directory)
+    write_record(
+        session.format,
+        {
+            "name": plugin.name,
+            "distribution": plugin.distribution,
+            "package": plugin.package,
+            "directory": plugin.directory,
+            "files": plugin.files,
+        },
+    )
 
 
 def probe_record(probe: Probe) -> dict[str, Json]:

@@ -46,6 +46,7 @@ VERBS = {
     *(f"leases {verb}" for verb in ("create", "hold", "ls", "rm")),
     "gc",
     "plugins ls",
+    "plugins new",
     "doctor",
     "config show",
     "digest",
