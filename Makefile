@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long lint demo bench bench-quick bench-lazy clean
+.PHONY: help setup test test-long lint demo bench bench-quick bench-lazy docs clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -35,6 +35,9 @@ bench-quick: ## the same with a tenth of the image, as many rounds as two minute
 
 bench-lazy: setup ## starting a program of an image behind a slow link (root)
 	@$(VENV) -m benchmarks.lazy
+
+docs: setup ## the documents as a site, in build/docs
+	@$(VENV) -m sphinx -q -W -E -b html docs build/docs
 
 clean: ## remove .venv, caches and built test images
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

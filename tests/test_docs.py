@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Final
@@ -84,6 +86,33 @@ def test_every_dependency_is_pinned() -> None:
         wanted += extra
     names = {re.split(r"[<>=!~\[ ]", requirement)[0].lower() for requirement in wanted}
     assert names <= pins
+
+
+@pytest.mark.long
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    command = (sys.executable, "-m", "sphinx", "-q", "-W", "-E", "-b", "html")
+    site = tmp_path / "site"
+    done = subprocess.run(
+        [*command, "-d", str(tmp_path / "trees"), str(REPO / "docs"), str(site)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    contract = (site / "reference/contract.html").read_text()
+    assert "snapcore.snapshots.hookspecs.Backend.prepare" in contract
+    assert "durability" in (site / "reference/configuration.html").read_text()
+    assert "snapcore-images-mount" in (site / "reference/cli.html").read_text()
+
+
+def test_every_page_is_in_the_index() -> None:
+    text = (REPO / "docs/index.md").read_text()
+    pages = {
+        str(page.relative_to(REPO / "docs").with_suffix(""))
+        for page in (REPO / "docs").rglob("*.md")
+    }
+    listed = {line.strip() for line in text.splitlines()}
+    assert {p for p in pages - listed if not p.startswith("adr/")} == {"index"}
 
 
 def test_no_lock_file_with_addresses_is_committed() -> None:
