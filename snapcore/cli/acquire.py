@@ -18,7 +18,7 @@ from snapcore.errors import InvalidArgument
 if TYPE_CHECKING:
     from snapcore.config import Discard, Setting
     from snapcore.node import PullResult, UnpackChoice
-    from snapcore.unpack import UnpackedManifest
+    from snapcore.unpack import LayerReport, UnpackedManifest
 
 _META: Final = "snapcore.wanted"
 _Command = TypeVar("_Command", bound=Callable[..., object])
@@ -171,7 +171,14 @@ def _outcome(manifest: UnpackedManifest) -> dict[str, Json]:
     if manifest.reason:
         return {"not unpacked": manifest.reason}
     chain_id = manifest.chain_id or "none: the image has no layers"
-    return {"snapshotter": ", ".join(manifest.snapshotters), "chain ID": chain_id}
+    shown: dict[str, Json] = {
+        "snapshotter": ", ".join(manifest.snapshotters),
+        "chain ID": chain_id,
+    }
+    if manifest.layers:
+        lazy = sum(report.status is not None and report.status.lazy for report in manifest.layers)
+        shown["lazy"] = f"{lazy} of {len(manifest.layers)} layers"
+    return shown
 
 
 def _record(result: PullResult) -> dict[str, Json]:
@@ -190,7 +197,19 @@ def _record(result: PullResult) -> dict[str, Json]:
                 "snapshotters": list(manifest.snapshotters),
                 "chain_id": manifest.chain_id,
                 "reason": manifest.reason,
+                "layers": [_layer(report) for report in manifest.layers],
             }
             for manifest in result.manifests
         ],
+    }
+
+
+def _layer(report: LayerReport) -> dict[str, Json]:
+    status = report.status
+    return {
+        "digest": str(report.layer.digest),
+        "snapshotter": report.snapshotter,
+        "lazy": status is not None and status.lazy,
+        "format": status.format if status else "",
+        "reason": status.reason if status else "",
     }

@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from snapcore.cli.progress import HOW, SENT, short
+from snapcore.cli.progress import HOW, SENT, planned, short
 from snapcore.cli.text import human_size, printable
 from snapcore.oci import Descriptor, is_layer
 from snapcore.unpack.events import (
@@ -30,6 +30,7 @@ from snapcore.unpack.events import (
     FetchProgress,
     FetchStarted,
     LayerDone,
+    LayerPlanned,
     Resolved,
     SendDone,
     SendProgress,
@@ -96,6 +97,8 @@ class Bars:
         match event:
             case Resolved(reference, target):
                 self._progress.console.print(printable(f"{reference}: {target.digest}"))
+            case LayerPlanned():
+                self._progress.console.print(printable(planned(event)))
             case FetchStarted(blob) if is_layer(blob.media_type):
                 self._restart(blob, "", "downloading")
             case FetchDone(blob, cached) if is_layer(blob.media_type):

@@ -18,6 +18,7 @@ from snapcore.unpack.events import (
     FetchStarted,
     ImageUnpacked,
     LayerDone,
+    LayerPlanned,
     Outcome,
     Resolved,
     SendDone,
@@ -70,6 +71,12 @@ def short(digest: Digest) -> str:
     return digest.hex[:12]
 
 
+def planned(event: LayerPlanned) -> str:
+    """Return the line that says what a snapshotter will make of a layer."""
+    what = f"lazy ({event.detail})" if event.lazy else f"unpacked, not lazy: {event.detail}"
+    return f"{short(event.descriptor.digest)}: {event.snapshotter}: {what}"
+
+
 class Lines:
     """One line when a layer's download or unpacking ends, and one for the image.
 
@@ -114,6 +121,8 @@ class Lines:
             case SendDone(blob, how) if is_layer(blob.media_type):
                 took = self._rate(blob.digest, "send", blob.size)
                 return f"{short(blob.digest)}: {SENT[how]} {human_size(blob.size)}{took}"
+            case LayerPlanned():
+                return planned(event)
             case UnpackStarted(blob, snapshotter, _):
                 self._begin(blob.digest, snapshotter)
                 return f"{short(blob.digest)}: unpacking for {snapshotter}"

@@ -13,9 +13,9 @@ from snapcore.node.recovery import Recovery as Recovery
 from snapcore.node.selection import Snapshotters as Snapshotters
 from snapcore.node.values import ImageCheck as ImageCheck
 from snapcore.node.values import ImageInspection as ImageInspection
-from snapcore.node.values import LayerReport as LayerReport
 from snapcore.node.values import Policy as Policy
 from snapcore.node.values import PullOptions as PullOptions
 from snapcore.node.values import PullResult as PullResult
 from snapcore.node.values import PushOptions as PushOptions
 from snapcore.node.values import UnpackChoice as UnpackChoice
+from snapcore.unpack import LayerReport as LayerReport

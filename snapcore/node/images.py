@@ -12,7 +12,7 @@ from snapcore.labels import GC_REF_CONTENT
 from snapcore.metadata import Image, ImageStore
 from snapcore.node.blobs import blobs_of
 from snapcore.node.selection import Snapshotters
-from snapcore.node.values import ImageCheck, ImageInspection, LayerReport
+from snapcore.node.values import ImageCheck, ImageInspection
 from snapcore.oci import (
     Descriptor,
     Manifest,
@@ -25,8 +25,14 @@ from snapcore.oci import (
     parse_config,
 )
 from snapcore.oci.manifest import MAX_DOCUMENT_BYTES
-from snapcore.snapshots import SnapshotStatus
-from snapcore.unpack import best_document, is_intact, layer_plans, read_document
+from snapcore.unpack import (
+    LayerReport,
+    best_document,
+    is_intact,
+    layer_plans,
+    layer_reports,
+    read_document,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -175,11 +181,8 @@ class Images:
         manifest = self.locate(image, platform).manifest
         config = parse_config(self._store.read_blob(manifest.config, MAX_DOCUMENT_BYTES))
         plans = layer_plans(config, manifest.layers, f"image {image.name!r}")
-        return tuple(
-            LayerReport(name, plan.descriptor, plan.chain_id, self._status(name, plan.chain_id))
-            for name in snapshotters or self._snapshotters.known()
-            for plan in plans
-        )
+        names = snapshotters or self._snapshotters.known()
+        return layer_reports(plans, [self._snapshotters.get(name) for name in names])
 
     def inspect(self, reference: str, platform: Platform) -> ImageInspection:
         """Return an image's documents.
@@ -222,12 +225,6 @@ class Images:
         except (NotFound, FailedPrecondition):
             return {}
         return {known: self._has(known, name) for known in self._snapshotters.known()}
-
-    def _status(self, snapshotter: str, chain_id: str) -> SnapshotStatus | None:
-        try:
-            return self._snapshotters.get(snapshotter).status(chain_id)
-        except NotFound:
-            return None
 
     def _has(self, snapshotter: str, chain_id: str) -> bool:
         try:

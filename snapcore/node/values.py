@@ -8,7 +8,6 @@ from typing import Literal, TypeAlias
 
 from snapcore.config import Discard
 from snapcore.oci import Descriptor
-from snapcore.snapshots import SnapshotStatus
 from snapcore.unpack import UnpackedManifest
 
 Policy: TypeAlias = Literal["always", "missing", "never"]
@@ -147,23 +146,6 @@ class ImageCheck:
     def required_bytes(self) -> int:
         """Bytes of all required blobs."""
         return sum(d.size for d in self.required)
-
-
-@dataclass(frozen=True, slots=True)
-class LayerReport:
-    """How one layer of an image fares in one snapshotter.
-
-    Attributes:
-        snapshotter: its name.
-        layer: the layer's blob.
-        chain_id: the snapshot.
-        status: what the snapshotter says of it; None if it does not have it.
-    """
-
-    snapshotter: str
-    layer: Descriptor
-    chain_id: str
-    status: SnapshotStatus | None
 
 
 @dataclass(frozen=True, slots=True)

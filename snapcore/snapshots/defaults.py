@@ -19,6 +19,7 @@ from snapcore.snapshots.rootsync import RootSync
 from snapcore.snapshots.types import (
     FlushReport,
     Kind,
+    Labels,
     LayerTarget,
     Mounts,
     Reclaimed,
@@ -92,6 +93,19 @@ class DefaultStatus:
         return SnapshotStatus()
 
 
+class DefaultPlan:
+    """`plan`: nothing is known of layers before they come."""
+
+    __slots__ = ()
+
+    @hookimpl(trylast=True)
+    def plan(self, labels: Labels, checkpoint: Checkpoint) -> SnapshotStatus:
+        """See `SnapshotterSpec.plan`."""
+        del labels
+        checkpoint()
+        return SnapshotStatus()
+
+
 class DefaultFlush:
     """`flush`: sync the filesystem of the state root."""
 
@@ -143,6 +157,7 @@ DefaultFactory = Callable[[SnapshotterSpec, str], object]
 DEFAULTS: Final[Mapping[str, DefaultFactory]] = {
     "target": lambda snapshotter, _root: DefaultTarget(snapshotter),
     "status": lambda snapshotter, _root: DefaultStatus(snapshotter),
+    "plan": lambda _snapshotter, _root: DefaultPlan(),
     "flush": lambda _snapshotter, root: DefaultFlush(root),
     "cleanup": lambda _snapshotter, _root: DefaultCleanup(),
     "close": lambda _snapshotter, _root: DefaultClose(),

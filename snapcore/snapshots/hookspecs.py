@@ -227,6 +227,18 @@ class SnapshotterSpec(Backend, Protocol):
 
     @hookspec(firstresult=True)
     @abstractmethod
+    def plan(self, labels: Labels, checkpoint: Checkpoint) -> SnapshotStatus:
+        """Say how a layer will fare that `prepare` gets these labels for; make nothing.
+
+        Of a remote snapshotter: its caller shows it, and begins to fetch the layers that have a
+        reason not to be lazy. No promise: `prepare` decides. Optional: nothing is known.
+
+        Returns:
+            With `lazy` and `format`, or with a `reason`; neither if nothing is known.
+        """
+
+    @hookspec(firstresult=True)
+    @abstractmethod
     def flush(self) -> FlushReport:
         """Put everything acknowledged on disk before returning. Optional: core syncs the root.
 

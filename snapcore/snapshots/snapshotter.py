@@ -160,6 +160,16 @@ class Snapshotter:
         """
         return self._answer("status", self._ready().status(key=key), SnapshotStatus)
 
+    def plan(self, labels: Labels, *, checkpoint: Checkpoint = no_checkpoint) -> SnapshotStatus:
+        """Return how a layer will fare that `prepare` gets these labels for; makes nothing.
+
+        Args:
+            labels: as for `prepare`.
+            checkpoint: called now and then; what it raises cancels the call.
+        """
+        found = self._ready().plan(labels=labels, checkpoint=checkpoint)
+        return self._answer("plan", found, SnapshotStatus)
+
     def prepare(
         self,
         key: str,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from snapcore.unpack.events import FetchStarted as FetchStarted
     from snapcore.unpack.events import ImageUnpacked as ImageUnpacked
     from snapcore.unpack.events import LayerDone as LayerDone
+    from snapcore.unpack.events import LayerPlanned as LayerPlanned
     from snapcore.unpack.events import Resolved as Resolved
     from snapcore.unpack.events import SendDone as SendDone
     from snapcore.unpack.events import SendProgress as SendProgress
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from snapcore.unpack.plan import is_intact as is_intact
     from snapcore.unpack.plan import layer_plans as layer_plans
     from snapcore.unpack.pool import WorkerPool as WorkerPool
+    from snapcore.unpack.report import LayerReport as LayerReport
+    from snapcore.unpack.report import layer_reports as layer_reports
     from snapcore.unpack.unpacker import UnpackedManifest as UnpackedManifest
     from snapcore.unpack.unpacker import Unpacker as Unpacker
     from snapcore.unpack.unpacker import UnpackOptions as UnpackOptions
@@ -66,6 +69,7 @@ _HOMES = {
     "Hold": "holding",
     "ImageUnpacked": "events",
     "LayerDone": "events",
+    "LayerPlanned": "events",
     "Resolved": "events",
     "SendDone": "events",
     "SendProgress": "events",
@@ -85,6 +89,8 @@ _HOMES = {
     "dispatch": "handlers",
     "for_platform": "handlers",
     "LayerPlan": "plan",
+    "LayerReport": "report",
+    "layer_reports": "report",
     "is_committed": "plan",
     "is_intact": "plan",
     "is_in_progress": "leftovers",

@@ -81,6 +81,25 @@ class SendDone:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerPlanned:
+    """A snapshotter that supplies layers itself has said whether it will supply this one.
+
+    It may be told a second time, if it turned out otherwise.
+
+    Attributes:
+        descriptor: the layer's blob.
+        snapshotter: its name.
+        lazy: whether it will.
+        detail: how its files are found then, else why it is fetched and unpacked.
+    """
+
+    descriptor: Descriptor
+    snapshotter: str
+    lazy: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class UnpackStarted:
     """A layer begins to be applied for a snapshotter."""
 
@@ -126,6 +145,7 @@ Event: TypeAlias = (
     | SendStarted
     | SendProgress
     | SendDone
+    | LayerPlanned
     | UnpackStarted
     | UnpackProgress
     | LayerDone

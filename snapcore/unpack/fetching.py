@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import math
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import TypeAlias
 
 import trio
 
-from snapcore.oci import Descriptor
+from snapcore.oci import Descriptor, Digest
 from snapcore.unpack.handlers import SkipDescriptor
 
 Fetch: TypeAlias = Callable[[Descriptor], Awaitable[object]]
@@ -22,47 +23,43 @@ class FetchAhead:
     and so cancels everything else of this image.
     """
 
-    def __init__(
-        self, fetch: Fetch, limiter: trio.CapacityLimiter, nursery: trio.Nursery, *, eager: bool
-    ) -> None:
+    def __init__(self, fetch: Fetch, limiter: trio.CapacityLimiter, nursery: trio.Nursery) -> None:
         """Make a fetcher.
 
         Args:
             fetch: the handler that downloads.
             limiter: at most so many at a time.
             nursery: where downloads run.
-            eager: start all at once; else a layer is fetched only when it is waited for (a
-                remote snapshotter may still supply it).
         """
         self._fetch = fetch
         self._limiter = limiter
         self._nursery = nursery
-        self._eager = eager
-        self._done: dict[str, trio.Event] = {}
+        self._done: dict[Digest, trio.Event] = {}
+        self._queue, queued = trio.open_memory_channel[Descriptor](math.inf)
+        # One task takes the places in the queue: trio starts tasks in no particular order.
+        nursery.start_soon(self._run_in_order, queued)
 
-    def begin(self, layers: Sequence[Descriptor]) -> None:
-        """Start the downloads, in this order, if they run ahead at all."""
-        if self._eager:
-            self._nursery.start_soon(self._run_in_order, tuple(layers))
+    def begin(self, layers: Iterable[Descriptor]) -> None:
+        """Have these downloaded after those before them; others as soon as they are waited for."""
+        for layer in layers:
+            if layer.digest not in self._done:
+                self._done[layer.digest] = trio.Event()
+                self._queue.send_nowait(layer)
 
     async def wait(self, layer: Descriptor) -> None:
         """Wait until a layer's bytes are in the content store."""
-        if not self._eager and str(layer.digest) not in self._done:
-            await self._start(layer)
-        await self._event(layer).wait()
+        self.begin([layer])
+        await self._done[layer.digest].wait()
 
-    async def _run_in_order(self, layers: Sequence[Descriptor]) -> None:
-        # One task takes the places in the queue: trio starts tasks in no particular order.
-        started: set[str] = set()
-        for layer in layers:
-            if str(layer.digest) not in started:
-                started.add(str(layer.digest))
-                await self._start(layer)
+    def close(self) -> None:
+        """Begin no more downloads: all that will be waited for was."""
+        self._queue.close()
 
-    async def _start(self, layer: Descriptor) -> None:
-        event = self._event(layer)
-        await self._limiter.acquire_on_behalf_of(event)
-        self._nursery.start_soon(self._run, layer, event)
+    async def _run_in_order(self, layers: trio.MemoryReceiveChannel[Descriptor]) -> None:
+        async for layer in layers:
+            event = self._done[layer.digest]
+            await self._limiter.acquire_on_behalf_of(event)
+            self._nursery.start_soon(self._run, layer, event)
 
     async def _run(self, layer: Descriptor, event: trio.Event) -> None:
         try:
@@ -71,6 +68,3 @@ class FetchAhead:
         finally:
             self._limiter.release_on_behalf_of(event)
         event.set()
-
-    def _event(self, layer: Descriptor) -> trio.Event:
-        return self._done.setdefault(str(layer.digest), trio.Event())

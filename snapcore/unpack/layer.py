@@ -9,10 +9,11 @@ from contextlib import AsyncExitStack, ExitStack, contextmanager
 
 from snapcore.archive import ApplyPolicy, Expected, LayerResult, Limits
 from snapcore.errors import ContractError, SnapcoreError
-from snapcore.snapshots import Capability, LayerTarget
+from snapcore.snapshots import Capability, LayerTarget, SnapshotStatus
 from snapcore.unpack.events import (
     Events,
     LayerDone,
+    LayerPlanned,
     Outcome,
     UnpackProgress,
     UnpackStarted,
@@ -85,6 +86,8 @@ class LayerUnpacker:
                     made = await stage.commit(prepared)
                     del pending[stage]
                     self.tell_done(stage, "staged" if made else "exists")
+                elif stage.remote:
+                    await self._tell_changed(stage, prepared)
             if not pending:
                 return []
             await ahead.wait(stages[0].layer.descriptor)
@@ -107,6 +110,19 @@ class LayerUnpacker:
         made = await stage.commit(prepared, parent)
         await stage.label_uncompressed()
         self.tell_done(stage, "applied" if made else "exists")
+
+    def tell_planned(self, stage: Stage, status: SnapshotStatus) -> None:
+        """Tell the listener what a snapshotter will make of a layer, if it knows."""
+        detail = status.format if status.lazy else status.reason
+        if detail:
+            blob = stage.layer.descriptor
+            self._events(LayerPlanned(blob, stage.name, status.lazy, detail))
+
+    async def _tell_changed(self, stage: Stage, prepared: Prepared) -> None:
+        """Tell the listener why a layer is unpacked after all."""
+        status = await stage.status(prepared)
+        if status.reason != stage.planned.reason:
+            self.tell_planned(stage, status)
 
     def tell_done(self, stage: Stage, how: Outcome) -> None:
         """Tell the listener that a layer is committed."""

@@ -25,7 +25,7 @@ from snapcore.errors import (
 )
 from snapcore.locks import FileLock
 from snapcore.oci import Digest
-from snapcore.snapshots import LayerTarget, Mounts, Snapshotter
+from snapcore.snapshots import Capability, LayerTarget, Mounts, SnapshotStatus, Snapshotter
 from snapcore.unpack.leftovers import EXTRACT_PREFIX, reclaim, remove_unfinished
 from snapcore.unpack.plan import LayerPlan, is_committed
 from snapcore.unpack.workplace import Workplace
@@ -63,6 +63,8 @@ class Stage:
     Attributes:
         layer: the layer.
         snapshotter: who gets it.
+        remote: whether it may supply the layer itself.
+        planned: what it said of that.
     """
 
     def __init__(
@@ -86,6 +88,8 @@ class Stage:
         self.snapshotter: Final = snapshotter
         self._place: Final = place
         self._labels: Final = snapshot_labels(layer, image, above)
+        self.remote: Final = Capability.REMOTE in snapshotter.capabilities
+        self.planned = SnapshotStatus()
 
     @property
     def name(self) -> str:
@@ -95,6 +99,22 @@ class Stage:
     async def exists(self) -> bool:
         """Tell whether the snapshot is committed."""
         return await trio.to_thread.run_sync(is_committed, self.snapshotter, self.layer.chain_id)
+
+    async def plan(self) -> SnapshotStatus:
+        """Ask a remote snapshotter what it will make of the layer; nothing is made."""
+        if self.remote:
+            self.planned = await trio.to_thread.run_sync(
+                partial(
+                    self.snapshotter.plan,
+                    self._labels,
+                    checkpoint=trio.from_thread.check_cancelled,
+                )
+            )
+        return self.planned
+
+    async def status(self, prepared: Prepared) -> SnapshotStatus:
+        """Return how a snapshot in progress fares."""
+        return await trio.to_thread.run_sync(self.snapshotter.status, prepared.key)
 
     async def prepare(self, parent: str) -> Prepared | None:
         """Return a fresh snapshot in progress; None if the committed one has come by itself.

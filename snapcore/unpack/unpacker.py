@@ -33,6 +33,7 @@ from snapcore.snapshots import Capability, Snapshotter
 from snapcore.unpack.discards import Committed, LayerDiscards, drop_references, keep
 from snapcore.unpack.events import Events, ImageUnpacked, no_events
 from snapcore.unpack.fetching import Fetch, FetchAhead
+from snapcore.unpack.forecast import Forecast
 from snapcore.unpack.handlers import Handler, read_document
 from snapcore.unpack.holding import HOLD_NOTHING, Hold
 from snapcore.unpack.layer import LayerUnpacker
@@ -45,6 +46,7 @@ from snapcore.unpack.plan import (
     layer_plans,
     plan_image,
 )
+from snapcore.unpack.report import LayerReport, layer_reports
 from snapcore.unpack.stage import Stage
 from snapcore.unpack.workplace import Workplace
 
@@ -85,6 +87,7 @@ class UnpackedManifest:
         snapshotters: who has the snapshots; none if it was not unpacked.
         chain_id: name of the top snapshot; "" for an image without layers.
         reason: why it was not unpacked; "" if it was.
+        layers: how each of its layers fares in each snapshotter that can supply layers itself.
     """
 
     manifest: Descriptor
@@ -92,6 +95,7 @@ class UnpackedManifest:
     snapshotters: tuple[str, ...]
     chain_id: str
     reason: str = ""
+    layers: tuple[LayerReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,19 +232,29 @@ class Unpacker:
     async def _make_layers(
         self, plan: ImagePlan, fetch: Fetch, image: Mapping[str, str], committed: Committed
     ) -> None:
+        stages = [
+            [
+                self._stage(s, plan, layer, image)
+                for s in self._snapshotters
+                if plan.lacks(s.name, layer)
+            ]
+            for layer in plan.holes
+        ]
         async with trio.open_nursery() as nursery:
-            eager = not any(Capability.REMOTE in s.capabilities for s in self._snapshotters)
-            ahead = FetchAhead(fetch, self._place.downloads, nursery, eager=eager)
-            ahead.begin([layer.descriptor for layer in plan.holes])
+            ahead = FetchAhead(fetch, self._place.downloads, nursery)
             if len(self._snapshotters) == 1 and can_run_together(self._snapshotters[0]):
-                stages = [self._stage(self._snapshotters[0], plan, p, image) for p in plan.holes]
-                await ParallelUnpacker(self._layers, committed).unpack(stages, ahead)
-                return
-            for layer in plan.holes:
-                lacking = [s for s in self._snapshotters if plan.lacks(s.name, layer)]
-                stages = [self._stage(snapshotter, plan, layer, image) for snapshotter in lacking]
-                await self._layers.unpack(stages, ahead)
-                await committed(layer)
+                ahead.begin(layer.descriptor for layer in plan.holes)
+                alone = [stage for (stage,) in stages]
+                await ParallelUnpacker(self._layers, committed).unpack(alone, ahead)
+            else:
+                forecast = Forecast(self._layers, stages, ahead)
+                nursery.start_soon(forecast.run)
+                for number, layer in enumerate(plan.holes):
+                    # Asked at the same time, a snapshotter might look for the same index twice.
+                    await forecast.wait(number)
+                    await self._layers.unpack(stages[number], ahead)
+                    await committed(layer)
+            ahead.close()
 
     def _stage(
         self,
@@ -279,7 +293,11 @@ class Unpacker:
             digests = [layer.digest for layer in pending.layers]
             drop_references(self._store, pending.manifest, digests)
         names = tuple(snapshotter.name for snapshotter in self._snapshotters)
-        self._results.append(UnpackedManifest(pending.manifest, config, names, plan.chain_id))
+        remote = [s for s in self._snapshotters if Capability.REMOTE in s.capabilities]
+        reports = layer_reports(plan.layers, remote)
+        self._results.append(
+            UnpackedManifest(pending.manifest, config, names, plan.chain_id, layers=reports)
+        )
         for name in names:
             self._events(ImageUnpacked(pending.manifest, name, plan.chain_id))
 

@@ -20,6 +20,7 @@ from snapcore.unpack.events import (
     FetchStarted,
     ImageUnpacked,
     LayerDone,
+    LayerPlanned,
     Resolved,
     UnpackProgress,
     UnpackStarted,
@@ -88,6 +89,25 @@ def test_lines_of_what_was_here() -> None:
         f"{short}: supplied by the snapshotter for lazy",
         "image unpacked for native: no layers",
     ]
+
+
+PLAN: tuple[Event, ...] = (
+    LayerPlanned(LAYER, "lazy", True, "estargz"),
+    LayerPlanned(LAYER, "lazy", False, "no index\x1b[0m"),
+)
+SHOWN_PLAN = [
+    "ab" * 6 + ": lazy: lazy (estargz)",
+    "ab" * 6 + ": lazy: unpacked, not lazy: no index\\x1b[0m",
+]
+
+
+def test_the_plan_of_each_layer() -> None:
+    assert lines(*PLAN) == SHOWN_PLAN
+    screen = io.StringIO()
+    display = Progress(console=Console(file=screen, width=200))
+    for event in PLAN:
+        Bars(display)(event)
+    assert screen.getvalue().splitlines()[:2] == SHOWN_PLAN
 
 
 def test_bars_show_download_then_unpacking() -> None:

@@ -100,6 +100,12 @@ class FuseSnapshotter:
         return self._lazy.status(key)
 
     @hookimpl
+    def plan(self, labels: Labels, checkpoint: Checkpoint) -> SnapshotStatus:
+        """See `SnapshotterSpec.plan`."""
+        layer = layer_of(labels)
+        return self._lazy.plan(layer, checkpoint) if layer else SnapshotStatus()
+
+    @hookimpl
     def prepare(self, key: str, parent: str, labels: Labels, checkpoint: Checkpoint) -> Mounts:
         """See `SnapshotterSpec.prepare`: both remote forms, and what must be unpacked.
 

@@ -89,6 +89,19 @@ class LazyStore:
         """Tell by its id whether a snapshot is lazy."""
         return os.path.isdir(Files(self._disk.path(snapshot)).lazy)
 
+    def plan(self, layer: Layer, checkpoint: Checkpoint) -> SnapshotStatus:
+        """Say whether a layer has an index, or why it must be unpacked; see `_make`."""
+        self.asked = True
+        try:
+            self._daemon.ensure()
+            outcome = self._daemon.plan(layer, checkpoint)
+        except SnapcoreError as error:
+            checkpoint()
+            return SnapshotStatus(reason=str(error))
+        if outcome.reason:
+            return SnapshotStatus(reason=outcome.reason)
+        return SnapshotStatus(lazy=True, format=outcome.format, complete=False)
+
     def supply(
         self, key: str, parent: str, labels: Labels, layer: Layer, checkpoint: Checkpoint
     ) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.cli import call
+from support.faults import Reply, Seen
 from support.images import File, tar_of, whiteout
 from support.layout import Layer
 from support.lazyimages import BIG, LazyPlace, estargz_layer, lazy_place
@@ -20,6 +23,7 @@ from snapcore.mount import mounts_below, temporary_mount
 from snapcore.node import Node, PullOptions
 from snapcore.oci import Digest, Platform
 from snapcore.snapshots import Kind, SnapshotStatus
+from snapcore.unpack import Event, LayerPlanned
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.anyio]
 
@@ -183,6 +187,83 @@ async def test_a_layer_that_cannot_be_lazy_is_unpacked_and_says_why(
     # Nothing is lazy, so nothing stays.
     assert mounts_below(place.places.root) == ()
     assert not os.path.exists(place.places.socket)
+
+
+async def test_the_plan_is_told_while_pulling_and_what_came_of_it_afterwards(
+    place: LazyPlace,
+) -> None:
+    place.options["min_layer_size"] = 1000
+    lazy = estargz_layer(place.builder, *BASE)
+    small = place.builder.add_layer(tar_of(File("small", b"x")))
+    bare = place.builder.add_layer(tar_of(File("bare", BIG)))
+    linked = estargz_layer(place.builder, File("linked", hardlink="bare"), File("top", BIG))
+    place.publish(lazy, small, bare, linked)
+    told: list[LayerPlanned] = []
+
+    def note(event: Event) -> None:
+        if isinstance(event, LayerPlanned):
+            told.append(event)
+
+    with place.node() as node:
+        result = await node.pull(place.name, PullOptions(plain_http=True), events=note)
+        reports = result.manifests[0].layers
+        assert reports == node.images.status(place.name, Platform.local(), ("fuse",))
+    order = [lazy, small, bare, linked]
+    whose = [[e for e in told if e.descriptor == layer.descriptor] for layer in order]
+    assert [(e.lazy, e.detail) for e in whose[0]] == [(True, "estargz")]
+    assert ["min_layer_size" in e.detail for e in whose[1]] == [True]
+    assert ["no index is published" in e.detail for e in whose[2]] == [True]
+    # What only shows when it is made over the layers below is told in addition.
+    assert [e.lazy for e in whose[3]] == [True, False]
+    assert "hard link" in whose[3][1].detail
+    final = [(each[-1].lazy, each[-1].detail) for each in whose]
+    statuses = [report.status for report in reports if report.status]
+    assert final == [(s.lazy, s.format or s.reason) for s in statuses]
+    # Being asked twice costs nothing: a manifest, a config, and each index once.
+    for layer in (lazy, linked):
+        assert len(place.registry.requests(f"/blobs/{layer.descriptor.digest}")) <= 2
+
+
+async def test_layers_that_will_be_unpacked_are_downloaded_at_the_same_time(
+    place: LazyPlace,
+) -> None:
+    place.options["min_layer_size"] = 1 << 30
+    layers = [place.builder.add_layer(tar_of(File(f"f{n}", b"x"))) for n in range(3)]
+    place.publish(*layers)
+    other = threading.Event()
+    came: list[bool] = []
+
+    def wait_for_other(_: Seen, reply: Reply) -> Reply:
+        came.append(other.wait(10))
+        return reply
+
+    def go(_: Seen, reply: Reply) -> Reply:
+        other.set()
+        return reply
+
+    place.registry.spoil(f"/blobs/{layers[0].descriptor.digest}", wait_for_other)
+    place.registry.spoil(f"/blobs/{layers[2].descriptor.digest}", go)
+    with place.node() as node:
+        await pull(node, place)
+    assert came == [True]
+
+
+def test_the_plan_is_shown_by_the_command(place: LazyPlace) -> None:
+    bare = place.builder.add_layer(tar_of(File("bare", BIG)))
+    place.publish(estargz_layer(place.builder, *BASE), bare)
+    config = place.directory / "config.toml"
+    config.write_text("[plugins.fuse]\nmin_layer_size = 1\n")
+    command = ("--root", str(place.root), "--config", str(config), "--snapshotter", "fuse")
+    shown = call(*command, "pull", "--plain-http", place.name)
+    assert shown.code == 0, shown.err
+    assert "fuse: lazy (estargz)\n" in shown.err
+    assert f"{bare.descriptor.digest.hex[:12]}: fuse: unpacked, not lazy: no index" in shown.err
+    assert "1 of 2 layers" in shown.out
+    (record,) = call(*command, "--format", "json", "pull", "--plain-http", place.name).records()
+    assert isinstance(record["manifests"], list)
+    rows = record["manifests"][0]["layers"]
+    assert [(row["lazy"], row["format"]) for row in rows] == [(True, "estargz"), (False, "")]
+    assert "no index" in rows[1]["reason"]
 
 
 async def test_unpacked_layers_stand_beside_lazy_ones(place: LazyPlace) -> None:

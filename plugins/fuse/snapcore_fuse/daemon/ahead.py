@@ -60,8 +60,13 @@ class Ahead:
         self._nursery: Final = nursery
         self._pending: Final[dict[Layer, _Pending]] = {}
 
-    async def resolve(self, origin: Origin, layer: Layer) -> Resolved:
+    async def resolve(self, origin: Origin, layer: Layer, *, keep: bool = False) -> Resolved:
         """Return a layer's index, and begin with those of the layers that follow.
+
+        Args:
+            origin: finds indexes.
+            layer: which.
+            keep: keep the index for who asks next.
 
         Raises:
             NoIndex: it cannot be lazy.
@@ -72,7 +77,8 @@ class Ahead:
         if layer.following:
             self._nursery.start_soon(self._begin_following, origin, layer)
         await pending.done.wait()
-        self._pending.pop(own, None)
+        if not keep:
+            self._pending.pop(own, None)
         if isinstance(pending.result, Resolved):
             return pending.result
         assert pending.result is not None

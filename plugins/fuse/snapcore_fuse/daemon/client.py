@@ -34,6 +34,7 @@ from snapcore_fuse.daemon.messages import (
     Layer,
     LayerState,
     Outcome,
+    Plan,
     Ready,
     Remove,
     Request,
@@ -128,6 +129,14 @@ class Daemon:
                     select.select([process], [], [], _SHORT_SECONDS)
             finally:
                 os.close(process)
+
+    def plan(self, layer: Layer, checkpoint: Checkpoint) -> Outcome:
+        """Find out whether a layer has an index that may be used.
+
+        Raises:
+            SnapcoreError: as the daemon found; Unavailable if it is gone.
+        """
+        return self._call(Plan(layer), Outcome, _LONG_SECONDS, checkpoint)
 
     def resolve(self, directory: str, layer: Layer, checkpoint: Checkpoint) -> Outcome:
         """Have a layer's index fetched into a snapshot's directory.

@@ -18,7 +18,7 @@ from snapcore.errors import DataLoss, InvalidArgument, NotFound, SnapcoreError, 
 from snapcore.oci import WhiteoutStyle
 from snapcore_fuse.daemon.ahead import Ahead, Resolved
 from snapcore_fuse.daemon.data import Supply
-from snapcore_fuse.daemon.messages import Build, LayerState, Outcome, Resolve
+from snapcore_fuse.daemon.messages import Build, LayerState, Outcome, Plan, Resolve
 from snapcore_fuse.daemon.origin import NoIndex
 from snapcore_fuse.daemon.places import Files, Places
 from snapcore_fuse.daemon.record import SourceRecord
@@ -109,6 +109,19 @@ class Layers:
         if gone:
             self.remove(gone)
 
+    async def plan(self, request: Plan) -> Outcome:
+        """Get a layer's index, for the `resolve` that follows.
+
+        Raises:
+            SnapcoreError: the registry cannot be reached or refuses.
+        """
+        try:
+            found = await self._ahead.resolve(self._stock.origin, request.layer, keep=True)
+            self._check_only_index(found)
+        except NoIndex as reason:
+            return Outcome(str(reason))
+        return Outcome(format=found.record.format)
+
     async def resolve(self, request: Resolve) -> Outcome:
         """Get a layer's index and keep it in a snapshot's directory.
 
@@ -119,12 +132,9 @@ class Layers:
         self._check(request.directory)
         try:
             found = await self._ahead.resolve(self._stock.origin, request.layer)
+            self._check_only_index(found)
         except NoIndex as reason:
             return Outcome(str(reason))
-        supply = self._supplies.get(request.layer.digest)
-        if supply is not None and supply.record.index != found.record.index:
-            # One layer is cut into pieces in one way only, since tables name layers alone.
-            return Outcome("the same layer is served here by another index")
         await trio.to_thread.run_sync(_keep, Files(request.directory), found)
         self._promised.add(request.directory)
         return Outcome()
@@ -195,6 +205,12 @@ class Layers:
             return await supplies[source].read(start, size)
 
         self._trees[number] = Served(table, read)
+
+    def _check_only_index(self, found: Resolved) -> None:
+        supply = self._supplies.get(found.record.layer.digest)
+        if supply is not None and supply.record.index != found.record.index:
+            # One layer is cut into pieces in one way only, since tables name layers alone.
+            raise NoIndex("the same layer is served here by another index")
 
     def _below(self, number: int) -> Table | str:
         lazy = self._lazy.get(number)

@@ -44,6 +44,12 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
     settings: Settings
 
 
+class Plan(msgspec.Struct, frozen=True, tag=True):
+    """Find out whether a layer has an index that may be used. Answer: Outcome."""
+
+    layer: Layer
+
+
 class Resolve(msgspec.Struct, frozen=True, tag=True):
     """Get a layer's index and keep it in a snapshot's directory. Answer: Outcome."""
 
@@ -108,10 +114,12 @@ class Outcome(msgspec.Struct, frozen=True, tag=True):
     Attributes:
         reason: why it cannot be lazy; "" if it is.
         hides: whether nothing of the layers below it shows.
+        format: what its files are found by.
     """
 
     reason: str = ""
     hides: bool = False
+    format: str = ""
 
 
 class LayerState(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -146,7 +154,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     message: str
 
 
-Request: TypeAlias = Hello | Resolve | Build | Remove | Ask | Stop
+Request: TypeAlias = Hello | Plan | Resolve | Build | Remove | Ask | Stop
 Answer: TypeAlias = Ready | Outcome | LayerState | Done | Failed
 
 _request: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Request)

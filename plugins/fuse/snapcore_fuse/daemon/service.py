@@ -16,6 +16,7 @@ from snapcore_fuse.daemon.messages import (
     Build,
     Done,
     Hello,
+    Plan,
     Ready,
     Remove,
     Request,
@@ -79,6 +80,8 @@ class Service:
             case Hello():
                 self._layers.configure(request.settings)
                 return Ready(os.getpid(), mount_namespace(), len(self._layers))
+            case Plan():
+                return await self._layers.plan(request)
             case Resolve():
                 return await self._layers.resolve(request)
             case Build():
