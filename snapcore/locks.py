@@ -93,6 +93,21 @@ class FileLock:
         return self._descriptor
 
 
+def discard_free(directory: str) -> int:
+    """Delete the lock files that nobody holds, as killed processes leave them.
+
+    Returns:
+        How many there were.
+    """
+    discarded = 0
+    for name in os.listdir(directory):
+        lock = FileLock(os.path.join(directory, name))
+        if lock.try_acquire():
+            lock.discard()
+            discarded += 1
+    return discarded
+
+
 @contextmanager
 def held(path: str, checkpoint: Callable[[], None], *, shared: bool = False) -> Iterator[None]:
     """Hold the lock file at `path` for the duration of a `with` block."""

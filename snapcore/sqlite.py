@@ -34,6 +34,7 @@ from snapcore.errors import (
     Unavailable,
     from_os_error,
 )
+from snapcore.faults import reach
 from snapcore.locks import FileLock
 
 _BUSY_SECONDS: Final = 30.0
@@ -330,6 +331,8 @@ def _transaction(connection: apsw.Connection, begin: str) -> Iterator[None]:
     connection.execute(begin)
     try:
         yield
+        if begin != "BEGIN":
+            reach("commit", connection.filename)
         connection.execute("COMMIT")
     finally:
         # SQLite has rolled back by itself after some failures, a full disk among them.

@@ -24,6 +24,7 @@ from snapcore.cli.exits import (
 )
 from snapcore.cli.output import flush
 from snapcore.cli.signals import terminable
+from snapcore.faults import arm_as_told
 
 _COMPLETE = "_SNAPCORE_COMPLETE"
 _STDOUT: Final = 1
@@ -32,6 +33,7 @@ _log = logging.getLogger("snapcore.cli")
 
 def main() -> None:
     """Run the command line of this process and exit with its code."""
+    arm_as_told(os.environ)
     instruction = os.environ.get(_COMPLETE)
     if instruction:
         from click.shell_completion import shell_complete

@@ -20,6 +20,7 @@ from snapcore.errors import (
     SnapcoreError,
     from_os_error,
 )
+from snapcore.faults import reach
 from snapcore.oci import Digest, new_hasher
 
 _HASH_BYTES: Final = 1024 * 1024
@@ -101,6 +102,7 @@ class Ingest:
             self._end(keep=False)
             raise DigestMismatch(f"{self._where}: more than the {opened.total} bytes expected")
         while view:
+            reach("write", opened.ref)
             try:
                 count = os.write(opened.descriptor, view)
             except OSError as error:

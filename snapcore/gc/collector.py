@@ -14,7 +14,7 @@ from snapcore.gc.graph import Graph, Thing, ThingKind
 from snapcore.gc.scan import Sources, scan, sized
 from snapcore.gc.sweep import Sweep, in_order_to_go
 from snapcore.gc.values import Budget, Garbage, Plan, Report
-from snapcore.locks import FileLock
+from snapcore.locks import FileLock, discard_free
 
 
 class Collector:
@@ -28,6 +28,7 @@ class Collector:
 
     def __init__(self, sources: Sources, locks: str, owner: str) -> None:
         self._sources: Final = sources
+        self._locks: Final = locks
         self._lock: Final = os.path.join(locks, "gc")
         self._owner: Final = owner
 
@@ -117,7 +118,10 @@ class Collector:
 
     def _clean_up(self, failed: dict[Thing, str]) -> dict[str, int]:
         """Delete the files of removed snapshots and of crashed processes; count them by class."""
-        orphans = {"ingests": self._sources.content.cleanup()}
+        orphans = {
+            "ingests": self._sources.content.cleanup(),
+            "lock files": discard_free(self._locks),
+        }
         for snapshotter in self._sources.backends.opened:
             try:
                 done = snapshotter.cleanup(checkpoint=self._sources.checkpoint)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from enum import IntFlag
 from typing import Final
 
+from snapcore.faults import reach
 from snapcore.linux._libc import check, libc
 
 _OPEN_TREE: Final = 428
@@ -89,6 +90,7 @@ def mount(source: str, target: str, fstype: str, flags: MountFlag, data: str = "
     Raises:
         OSError: the kernel refused; `filename` is the target.
     """
+    reach("mount", target)
     check(
         libc.mount(
             os.fsencode(source),
@@ -107,6 +109,7 @@ def umount(target: str, flags: UnmountFlag = UnmountFlag.NONE) -> None:
     Raises:
         OSError: not a mount point, busy, or not permitted.
     """
+    reach("umount", target)
     check(libc.umount2(os.fsencode(target), ctypes.c_int(flags)), target)
 
 
@@ -226,6 +229,7 @@ def move_mount(mounted: int, target: str) -> None:
     Raises:
         OSError: no such path, or not permitted.
     """
+    reach("mount", target)
     check(
         libc.syscall(
             _MOVE_MOUNT,

@@ -20,6 +20,7 @@ from snapcore.errors import NotFound, PermissionDenied, SnapcoreError, from_os_e
 from snapcore.locks import Owner, remove_dead_owners
 from snapcore.metadata import Metadata, open_metadata
 from snapcore.node.state import bury, remove_private
+from snapcore.snapshots import remove_dead_trials
 from snapcore.unpack import WorkerPool, Workplace
 
 _log = logging.getLogger(__name__)
@@ -54,6 +55,9 @@ def open_ground(config: NodeConfig, resources: ExitStack) -> Ground:
     owner = _owner(_private_directory(config.root))
     resources.callback(owner.close)
     _tidy(f"after dead processes below {config.root!r}", lambda: _bury_dead(config))
+    for above in (config.root, os.path.join(config.root, "snapshotters")):
+        # A backend's first trials are made here, before it has a directory of its own.
+        remove_dead_trials(above)
     locks = _private_directory(os.path.join(config.root, "lock"))
     _private_directory(config.state)
     state = _private_directory(os.path.join(config.state, owner.id))

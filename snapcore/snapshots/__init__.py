@@ -43,6 +43,7 @@ from snapcore.snapshots.snapshotter import Snapshotter as Snapshotter
 from snapcore.snapshots.tree import disk_usage as disk_usage
 from snapcore.snapshots.tree import empty_tree as empty_tree
 from snapcore.snapshots.trial import existing_ancestor as existing_ancestor
+from snapcore.snapshots.trial import remove_dead_trials as remove_dead_trials
 from snapcore.snapshots.trial import trial_directory as trial_directory
 from snapcore.snapshots.types import CONTRACT_VERSION as CONTRACT_VERSION
 from snapcore.snapshots.types import ApplyResult as ApplyResult

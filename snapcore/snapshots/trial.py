@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from snapcore.errors import ResourceExhausted
+from snapcore.linux import UnmountFlag, umount
+from snapcore.mount import mounts_below
 
 _LEAST_BYTES: Final = 256 * 1024
 _LEAST_INODES: Final = 64
+_PREFIX: Final = ".snapcore-probe-"
 
 
 def existing_ancestor(path: str) -> str:
@@ -43,6 +48,8 @@ def check_room(place: str) -> None:
 def trial_directory(root: str) -> Iterator[str]:
     """Make a directory on the filesystem of a state root, and delete it with all in it.
 
+    Those that dead processes have left in the same place are deleted too.
+
     Args:
         root: the state root; if it does not exist yet, the nearest directory above it is used.
 
@@ -53,9 +60,54 @@ def trial_directory(root: str) -> Iterator[str]:
         ResourceExhausted: the filesystem is as good as full.
         OSError: it cannot be made or deleted.
     """
-    check_room(existing_ancestor(root))
-    directory = tempfile.mkdtemp(prefix=".snapcore-probe-", dir=existing_ancestor(root))
+    place = existing_ancestor(root)
+    remove_dead_trials(place)
+    check_room(place)
+    directory, lock = _locked_directory(place)
     try:
         yield directory
     finally:
         shutil.rmtree(directory)
+        os.close(lock)
+
+
+def remove_dead_trials(place: str) -> None:
+    """Delete what processes that were killed have left of their trials, mounts included.
+
+    Args:
+        place: where to look: a state root, or a directory above it that was there before it.
+    """
+    with suppress(OSError):
+        for name in os.listdir(place):
+            if name.startswith(_PREFIX):
+                _remove_if_dead(os.path.join(place, name))
+
+
+def _remove_if_dead(directory: str) -> None:
+    # Whatever cannot be deleted, or is somebody's, may be so the next time.
+    with suppress(OSError):
+        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for entry in mounts_below(directory):
+                umount(entry.target, UnmountFlag.DETACH)
+            shutil.rmtree(directory)
+        finally:
+            os.close(lock)
+
+
+def _locked_directory(place: str) -> tuple[str, int]:
+    """Make a directory and lock it for as long as this process, or a child of it, lives."""
+    while True:
+        directory = tempfile.mkdtemp(prefix=_PREFIX, dir=place)
+        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.stat(directory)
+        except OSError as error:
+            os.close(lock)
+            # Somebody who deletes dead trials took it for one before it was locked.
+            if error.errno not in (errno.EAGAIN, errno.ENOENT):
+                raise
+        else:
+            return directory, lock

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 
+from snapcore.faults import arm_as_told
 from snapcore.linux import (
     Cap,
     Namespace,
@@ -84,4 +85,5 @@ def _give_up_privileges() -> None:
 
 
 if __name__ == "__main__":
+    arm_as_told(os.environ)
     main(int(sys.argv[1]))

@@ -52,6 +52,15 @@ def test_everything_else_goes_and_is_counted(root: Root) -> None:
     assert root.collector().collect().removed == ()
 
 
+def test_lock_files_that_nobody_holds_go(root: Root) -> None:
+    (root.path / "lock/chain-native-1").touch()
+    held = FileLock(str(root.path / "lock/blob-2"))
+    assert held.try_acquire()
+    assert root.collector().collect().orphans == {"lock files": 1}
+    assert sorted(os.listdir(root.path / "lock")) == ["blob-2", "gc", "root"]
+    held.discard()
+
+
 def test_what_is_shared_stays_with_the_last_image(root: Root) -> None:
     stack(root, "a", data=b"shared")
     stack(root, "b", base="a-base", data=b"shared")

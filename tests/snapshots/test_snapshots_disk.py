@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from snapcore.errors import NotFound, SnapcoreError
+from snapcore.linux import MountFlag, mount
+from snapcore.mount import mounts_below
 from snapcore.snapshots import (
     DiskStore,
     Kind,
@@ -105,3 +108,21 @@ def test_a_trial_directory_is_near_the_root_and_goes(tmp_path: Path) -> None:
         assert os.path.dirname(place) == str(tmp_path)
         Path(place, "file").touch()
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.needs_root
+def test_the_trial_of_a_killed_process_goes_with_the_next_one(tmp_path: Path, census: None) -> None:
+    child = os.fork()
+    if child == 0:
+        with trial_directory(str(tmp_path)) as place:
+            Path(place, "file").touch()
+            os.mkdir(f"{place}/on")
+            mount("tmpfs", f"{place}/on", "tmpfs", MountFlag(0))
+            os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert [entry.fstype for entry in mounts_below(str(tmp_path))] == ["tmpfs"]
+    with trial_directory(str(tmp_path)) as place:
+        assert os.listdir(tmp_path) == [os.path.basename(place)]
+        assert mounts_below(str(tmp_path)) == ()
+        with trial_directory(str(tmp_path)) as other:
+            assert sorted(os.listdir(tmp_path)) == sorted(map(os.path.basename, (place, other)))

@@ -74,3 +74,19 @@ def _descriptors() -> Iterator[str]:
 def anyio_backend() -> str:
     """Async tests run on trio, as the library does."""
     return "trio"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the lines that tests have recorded as properties named `shown`."""
+    lines = [
+        str(value)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if isinstance(report, pytest.TestReport) and report.when == "call"
+        for name, value in report.user_properties
+        if name == "shown"
+    ]
+    if lines:
+        terminalreporter.section("what was found")
+        for line in sorted(lines):
+            terminalreporter.write_line(line)

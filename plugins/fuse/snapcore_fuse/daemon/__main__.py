@@ -7,6 +7,7 @@ import sys
 
 import msgspec
 
+from snapcore.faults import arm_as_told
 from snapcore_fuse.daemon.process import BUSY, start
 from snapcore_fuse.settings import Settings
 
@@ -18,6 +19,7 @@ def main() -> int:
     if len(sys.argv) != 2:
         print("usage: python -m snapcore_fuse.daemon ROOT < settings.json", file=sys.stderr)
         return 2
+    arm_as_told(os.environ)
     settings = msgspec.json.decode(sys.stdin.buffer.read(), type=Settings)
     trouble = start(sys.argv[1], settings, dict(os.environ))
     if trouble == BUSY:
