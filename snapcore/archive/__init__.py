@@ -11,6 +11,8 @@ from snapcore.archive.diff import DiffOptions as DiffOptions
 from snapcore.archive.diff import WrittenLayer as WrittenLayer
 from snapcore.archive.diff import diff_trees as diff_trees
 from snapcore.archive.diff import diff_upper as diff_upper
+from snapcore.archive.difference import Difference as Difference
+from snapcore.archive.difference import differences as differences
 from snapcore.archive.digest import TreeDigest as TreeDigest
 from snapcore.archive.digest import tree_digest as tree_digest
 from snapcore.archive.digest import tree_listing as tree_listing

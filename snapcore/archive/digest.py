@@ -18,6 +18,7 @@ newline:
 - xattrs: `user.*` without `user.overlay.*`, `security.capability` and POSIX ACLs, sorted.
 - same: the first path with the same (device, inode); only where a file has several names in the
   tree. Names outside the tree do not count.
+- Of one layer's own directory the marks of overlayfs that say "opaque" may be listed too.
 - Left out: access and change times, inode numbers, link counts, sizes of directories, and all
   other xattrs. Mounts below the root are walked like directories.
 """
@@ -35,6 +36,7 @@ from typing import Final
 from snapcore.archive.descent import Descent
 from snapcore.errors import FailedPrecondition, from_os_error
 from snapcore.oci import Digest
+from snapcore.oci.whiteout import WhiteoutStyle
 
 VERSION_LINE: Final = "#snapcore-tree 1"
 _READ_SIZE: Final = 256 * 1024
@@ -44,6 +46,7 @@ _NO_XATTRS: Final = (errno.ENOTSUP, errno.ENOSYS)
 _XATTRS: Final = frozenset(
     {"security.capability", "system.posix_acl_access", "system.posix_acl_default"}
 )
+_MARKS: Final = frozenset(style.opaque_xattr for style in WhiteoutStyle)
 _TYPES: Final = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "directory",
@@ -83,6 +86,7 @@ class _Level:
 
 @dataclass(slots=True)
 class _Walk:
+    marks: bool = False
     first: dict[tuple[int, int], bytes] = field(default_factory=dict)
     entries: int = 0
     size: int = 0
@@ -105,13 +109,17 @@ def tree_digest(root: str | bytes) -> TreeDigest:
     return TreeDigest(Digest("sha256", hasher.hexdigest()), walk.entries, walk.size)
 
 
-def tree_listing(root: str | bytes) -> Iterator[str]:
+def tree_listing(root: str | bytes, *, marks: bool = False) -> Iterator[str]:
     """Yield the listing's lines, without newlines; `tree_digest` is the sha256 of them.
+
+    Args:
+        root: the tree.
+        marks: list overlayfs's opaque marks too: the tree is one layer's own directory.
 
     Raises:
         SnapcoreError: as `tree_digest`.
     """
-    return _lines(os.fsencode(root), _Walk())
+    return _lines(os.fsencode(root), _Walk(marks))
 
 
 def _lines(root: bytes, walk: _Walk) -> Iterator[str]:
@@ -149,7 +157,11 @@ def _level(tree: Descent, path: bytes) -> _Level:
 def _root_line(directory: int, walk: _Walk) -> str:
     walk.entries += 1
     return " ".join(
-        (".", *_common(os.fstat(directory)), *_xattrs(f"/proc/self/fd/{directory}", follow=True))
+        (
+            ".",
+            *_common(os.fstat(directory)),
+            *_xattrs(f"/proc/self/fd/{directory}", walk, follow=True),
+        )
     )
 
 
@@ -166,7 +178,7 @@ def _line(path: bytes, name: bytes, found: os.stat_result, directory: int, walk:
     else:
         if kind in (stat.S_IFCHR, stat.S_IFBLK):
             words.append(f"device={os.major(found.st_rdev)}:{os.minor(found.st_rdev)}")
-        words.extend(_xattrs(b"/proc/self/fd/%d/%s" % (directory, name), follow=False))
+        words.extend(_xattrs(b"/proc/self/fd/%d/%s" % (directory, name), walk, follow=False))
     if first is not None:
         words.append(f"same={_escaped(first)}")
     return " ".join(words)
@@ -205,12 +217,12 @@ def _content(
             walk.size += size
         yield f"size={size}"
         yield f"sha256={hasher.hexdigest()}"
-        yield from _xattrs(descriptor, follow=True)
+        yield from _xattrs(descriptor, walk, follow=True)
     finally:
         os.close(descriptor)
 
 
-def _xattrs(place: int | str | bytes, *, follow: bool) -> list[str]:
+def _xattrs(place: int | str | bytes, walk: _Walk, *, follow: bool) -> list[str]:
     try:
         names = os.listxattr(place, follow_symlinks=follow)
     except OSError as error:
@@ -221,7 +233,9 @@ def _xattrs(place: int | str | bytes, *, follow: bool) -> list[str]:
         f"xattr.{_escaped(os.fsencode(name)).replace('=', chr(92) + 'x3d')}"
         f"={os.getxattr(place, name, follow_symlinks=follow).hex()}"
         for name in sorted(names, key=os.fsencode)
-        if name in _XATTRS or (name.startswith("user.") and not name.startswith("user.overlay."))
+        if name in _XATTRS
+        or (name.startswith("user.") and not name.startswith("user.overlay."))
+        or (walk.marks and name in _MARKS)
     ]
 
 

@@ -23,6 +23,7 @@ from snapcore.cli.output import (
     write_text,
 )
 from snapcore.cli.session import Session
+from snapcore.cli.snapshots_verify import verify
 from snapcore.cli.text import rfc3339
 
 if TYPE_CHECKING:
@@ -236,6 +237,9 @@ def rm(context: click.Context, keys: tuple[str, ...]) -> None:
         finally:
             if not node.read_only:
                 reclaim(snapshotter)
+
+
+snapshots.add_command(verify)
 
 
 def _record(info: Info) -> dict[str, Json]:

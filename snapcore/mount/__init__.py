@@ -14,4 +14,5 @@ from snapcore.mount.table import MountEntry as MountEntry
 from snapcore.mount.table import is_mount_point as is_mount_point
 from snapcore.mount.table import mount_table as mount_table
 from snapcore.mount.table import mounts_below as mounts_below
+from snapcore.mount.table import mounts_showing as mounts_showing
 from snapcore.mount.value import Mount as Mount

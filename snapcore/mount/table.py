@@ -6,8 +6,12 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
-_OCTAL = re.compile(rb"\\([0-7]{3})")
+from snapcore.mount.overlay import split_lowers
+
+_LAYERS: Final = ("lowerdir", "lowerdir+", "upperdir")
+_OCTAL: Final = re.compile(rb"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +20,8 @@ class MountEntry:
 
     Attributes:
         id: the mount's number; reused after an unmount, so never a lasting name.
+        device: number of the filesystem's device, `major:minor`.
+        root: which directory of the filesystem is mounted.
         target: where it is mounted.
         fstype: filesystem type.
         source: what is mounted.
@@ -24,6 +30,8 @@ class MountEntry:
     """
 
     id: int
+    device: str
+    root: str
     target: str
     fstype: str
     source: str
@@ -39,6 +47,8 @@ def mount_table(path: str = "/proc/self/mountinfo") -> Iterator[MountEntry]:
             fields, tail = left.split(b" "), right.split(b" ")
             yield MountEntry(
                 id=int(fields[0]),
+                device=fields[2].decode(),
+                root=_decode(fields[3]),
                 target=_decode(fields[4]),
                 fstype=_decode(tail[0]),
                 source=_decode(tail[1]),
@@ -58,10 +68,51 @@ def mounts_below(directory: str) -> tuple[MountEntry, ...]:
     return tuple(reversed(found))
 
 
+def mounts_showing(directory: str) -> tuple[MountEntry, ...]:
+    """Return the mounts of this mount namespace that show what is in a directory elsewhere.
+
+    Those are bind mounts of it or of something in it, and overlays it is a layer of. A layer
+    that was named relative to a directory which nobody knows any more counts if it may be it.
+
+    Raises:
+        OSError: there is no such directory.
+    """
+    place = os.path.realpath(directory)
+    device = os.stat(place).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    table = tuple(mount_table())
+    below = [entry for entry in table if entry.device == number and _is_in(place, entry.target)]
+    # The longest is the one that it lies in; of several at one place the last one shows.
+    holder = max(below, key=lambda entry: (len(entry.target), entry.id), default=None)
+    inside = ""
+    if holder is not None:
+        inside = os.path.normpath(os.path.join(holder.root, os.path.relpath(place, holder.target)))
+    return tuple(
+        entry
+        for entry in table
+        if (inside and entry.device == number and _is_in(entry.root, inside))
+        or (entry.fstype == "overlay" and _has_layer(entry, place))
+    )
+
+
 def is_mount_point(path: str) -> bool:
     """Tell whether something is mounted at exactly this path."""
     real = os.path.realpath(path)
     return any(entry.target == real for entry in mount_table())
+
+
+def _is_in(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def _has_layer(entry: MountEntry, place: str) -> bool:
+    for option in entry.super_options:
+        name, _, value = option.partition("=")
+        if name in _LAYERS:
+            for layer in split_lowers(value):
+                if layer == place or (not layer.startswith("/") and place.endswith(f"/{layer}")):
+                    return True
+    return False
 
 
 def _decode(field: bytes) -> str:

@@ -6,10 +6,14 @@ from snapcore.node.indexing import IndexedImage as IndexedImage
 from snapcore.node.indexing import IndexedLayer as IndexedLayer
 from snapcore.node.indexing import index_image as index_image
 from snapcore.node.indexing import publish_indexes as publish_indexes
+from snapcore.node.integrity import Integrity as Integrity
+from snapcore.node.integrity import SnapshotCheck as SnapshotCheck
+from snapcore.node.integrity import Verdict as Verdict
 from snapcore.node.node import Node as Node
 from snapcore.node.opening import open_node as open_node
 from snapcore.node.recovery import DamagedBlob as DamagedBlob
 from snapcore.node.recovery import Recovery as Recovery
+from snapcore.node.repair import Repair as Repair
 from snapcore.node.selection import Snapshotters as Snapshotters
 from snapcore.node.values import ImageCheck as ImageCheck
 from snapcore.node.values import ImageInspection as ImageInspection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -32,10 +33,13 @@ from snapcore.gc.scan import Sources
 from snapcore.gc.values import Backends
 from snapcore.locks import owner_alive
 from snapcore.metadata import Image, Metadata, Resource
+from snapcore.node.inventories import Inventories
 from snapcore.node.mounting import Mounter
 from snapcore.node.selection import Snapshotters
 from snapcore.snapshots import Checkpoint, Snapshotter, no_checkpoint
 from snapcore.unpack import Workplace, is_in_progress
+
+_log = logging.getLogger(__name__)
 
 
 class Garbage:
@@ -52,6 +56,7 @@ class Garbage:
         content: ContentStore,
         snapshotters: Snapshotters,
         mounter: Mounter,
+        inventories: Inventories,
         place: Workplace | None,
     ) -> None:
         self._root: Final = root
@@ -59,6 +64,7 @@ class Garbage:
         self._content: Final = content
         self._snapshotters: Final = snapshotters
         self._mounter: Final = mounter
+        self._inventories: Final = inventories
         self._place: Final = place
 
     def plan(self, budget: Budget | None = None, *, checkpoint: Checkpoint = no_checkpoint) -> Plan:
@@ -91,7 +97,13 @@ class Garbage:
                 f"collecting garbage writes, and root {self._root!r} is read-only for this process"
             )
         self._mounter.forget_gone()
-        return self._collector(checkpoint).collect(budget)
+        report = self._collector(checkpoint).collect(budget)
+        for snapshotter in self._backends().opened:
+            try:
+                self._inventories.sweep(snapshotter, partial(owner_alive, self._root))
+            except SnapcoreError as error:
+                _log.warning("cannot clear up after removed snapshots: %s", error)
+        return report
 
     @asynccontextmanager
     async def collecting(self, schedule: Schedule | None = None) -> AsyncIterator[Scheduler]:

@@ -12,7 +12,7 @@ from snapcore.labels import GC_REF_CONTENT
 from snapcore.metadata import Image, ImageStore
 from snapcore.node.blobs import blobs_of
 from snapcore.node.selection import Snapshotters
-from snapcore.node.values import ImageCheck, ImageInspection
+from snapcore.node.values import ImageCheck, ImageInspection, Policy
 from snapcore.oci import (
     Descriptor,
     Manifest,
@@ -25,6 +25,7 @@ from snapcore.oci import (
     parse_config,
 )
 from snapcore.oci.manifest import MAX_DOCUMENT_BYTES
+from snapcore.snapshots import Snapshotter
 from snapcore.unpack import (
     LayerReport,
     best_document,
@@ -162,6 +163,36 @@ class Images:
             self._unpacked(image, platform),
             self._discarded(required, missing),
         )
+
+    def enough(
+        self,
+        reference: str,
+        platform: Platform,
+        policy: Policy,
+        snapshotters: Sequence[Snapshotter],
+    ) -> Descriptor | None:
+        """Return what an image's name means here; None if its registry must be asked.
+
+        Args:
+            reference: the name.
+            platform: whose manifest is wanted.
+            policy: `never` to ask no registry, or `missing` to ask if it is not here whole.
+            snapshotters: where the image shall be unpacked; there its blobs are not needed.
+
+        Raises:
+            NotFound: no such image, and no registry shall be asked.
+        """
+        try:
+            check = self.check(reference, platform)
+        except NotFound:
+            if policy == "never":
+                raise
+            return None
+        unpacked = bool(snapshotters) and all(
+            check.snapshots.get(snapshotter.name, False) for snapshotter in snapshotters
+        )
+        whole = policy == "never" or check.complete or unpacked
+        return check.descriptor if whole else None
 
     def status(
         self, reference: str, platform: Platform, snapshotters: Sequence[str] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Self
 import trio
 
 from snapcore.config import NodeConfig
-from snapcore.errors import InvalidArgument, NotFound, PermissionDenied
+from snapcore.errors import InvalidArgument, PermissionDenied
 from snapcore.metadata import Image, MountRecord
 from snapcore.node.acquire import Acquisition, NoSource, RegistrySource, Source, unpacking
 from snapcore.node.collecting import Garbage
@@ -19,10 +20,12 @@ from snapcore.node.connection import registry_client
 from snapcore.node.ground import open_ground
 from snapcore.node.holding import LeasedWork, leased
 from snapcore.node.images import Images
+from snapcore.node.integrity import Integrity
 from snapcore.node.mounting import Mounter, MountRequest, mounted
 from snapcore.node.outgoing import export_images
 from snapcore.node.pushing import push_image
 from snapcore.node.recovery import Recovery
+from snapcore.node.repair import Repair
 from snapcore.node.selection import Snapshotters
 from snapcore.node.tally import DiskTally
 from snapcore.node.transfer import find_images
@@ -44,6 +47,8 @@ class Node:
         leases: what somebody is about to use.
         garbage: what keeps what, and the collection of the rest.
         recovery: damaged blobs, and fetching again what is missing.
+        integrity: whether snapshots are what they were.
+        repair: making damaged snapshots again.
     """
 
     def __init__(
@@ -70,10 +75,21 @@ class Node:
             self.leases = ground.metadata.leases
             self._mounter = Mounter(ground.metadata.mounts, state)
             metadata, place = ground.metadata, ground.place
-            self.garbage = Garbage(
-                config.root, metadata, self.content, self.snapshotters, self._mounter, place
-            )
             self.recovery = Recovery(config, environment, metadata, self.content, place)
+            kept = os.path.join(config.root, "inventories")
+            self.integrity = Integrity(kept, config.durability, place)
+            self.repair = Repair(
+                config.unpack, metadata, self.content, self.recovery, self.integrity, place
+            )
+            self.garbage = Garbage(
+                config.root,
+                metadata,
+                self.content,
+                self.snapshotters,
+                self._mounter,
+                self.integrity.inventories,
+                place,
+            )
             self._resources = self._resources.pop_all()
 
     @classmethod
@@ -456,21 +472,13 @@ class Node:
     ) -> PullResult | None:
         """Do a pull with what is here; None if the policy says to ask the registry after all."""
         platform = _platform(options.choice.platform)
-        try:
-            check = self.images.check(name, platform)
-        except NotFound:
-            if options.policy == "never":
-                raise
+        target = self.images.enough(name, platform, options.policy, snapshotters)
+        if target is None:
             return None
-        unpacked = bool(snapshotters) and all(
-            check.snapshots.get(snapshotter.name, False) for snapshotter in snapshotters
-        )
-        if options.policy == "missing" and not check.complete and not unpacked:
-            return None
-        events(Resolved(name, check.descriptor))
+        events(Resolved(name, target))
         with single_error():
             return await self._acquire(
-                name, check.descriptor, NoSource(), options.choice, snapshotters, events
+                name, target, NoSource(), options.choice, snapshotters, events
             )
 
     async def _acquire(
@@ -486,8 +494,9 @@ class Node:
         tally = DiskTally(snapshotters, events)
         what = "unpacking an image"
         with self._working(what, trio.from_thread.check_cancelled) as work:
-            acquisition = Acquisition(self._writable(what), source, tally, work)
-            manifests = await acquisition.run(target, extent, snapshotters, options)
+            async with self.integrity.recording(snapshotters, tally) as listen:
+                acquisition = Acquisition(self._writable(what), source, listen, work)
+                manifests = await acquisition.run(target, extent, snapshotters, options)
             await trio.to_thread.run_sync(self.images.put, name, target)
         return PullResult(name, target, manifests, tally.peak)
 

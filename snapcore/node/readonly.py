@@ -8,7 +8,9 @@ from typing import Final
 from snapcore.errors import PermissionDenied
 from snapcore.snapshots import hookimpl
 
-_WRITING: Final = ("update", "prepare", "view", "commit", "remove", "flush", "cleanup")
+_WRITING: Final = (
+    "update", "prepare", "view", "commit", "remove", "mark_broken", "flush", "cleanup",
+)  # fmt: skip
 
 
 class ReadOnly:

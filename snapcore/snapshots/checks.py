@@ -63,8 +63,8 @@ def commit(connection: apsw.Connection, plan: CommitPlan, token: str) -> Allowed
         AlreadyExists: the name is taken.
         NotFound: no such key; or no such new parent.
         FailedPrecondition: the key is not Active, or was prepared with id maps; or the new parent
-            is not Committed; or the name is that of a broken snapshot whose children may be
-            mounted.
+            is not Committed; or the name is that of a broken snapshot and what stands on it
+            may be mounted.
         InvalidArgument: the snapshot has another parent.
         DataLoss: the new parent is broken.
     """
@@ -100,11 +100,11 @@ def _replacement(connection: apsw.Connection, broken: Record, parent: str, token
     """Check that a broken snapshot can be replaced by one with this parent."""
     if parent != broken.info.parent:
         raise _taken(broken)
-    child = rows.any_child(connection, broken.id)
+    user = rows.any_user(connection, broken.id)
     # Broken since before this boot: nobody could mount it, or what stands on it, since then.
-    if child is not None and rows.token(connection, broken.id) == token:
+    if user is not None and rows.token(connection, broken.id) == token:
         raise FailedPrecondition(
-            f"snapshot {broken.info.name!r} is broken and cannot be rebuilt now, since {child!r},"
+            f"snapshot {broken.info.name!r} is broken and cannot be rebuilt now, since {user!r},"
             " which stands on it, may be mounted; remove that first, or restart the machine"
         )
 

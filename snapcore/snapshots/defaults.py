@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Generator, Mapping
 from typing import Final
 
-from snapcore.errors import FailedPrecondition
+from snapcore.errors import FailedPrecondition, Unimplemented
 from snapcore.mount import Mount
 from snapcore.oci import WhiteoutStyle
 from snapcore.snapshots.hookspecs import Checkpoint, SnapshotterSpec, hookimpl
@@ -18,6 +18,7 @@ from snapcore.snapshots.remap import refuse_mapped
 from snapcore.snapshots.rootsync import RootSync
 from snapcore.snapshots.types import (
     FlushReport,
+    Info,
     Kind,
     Labels,
     LayerTarget,
@@ -51,6 +52,26 @@ def target_from_mounts(mounts: Mounts) -> LayerTarget:
                 whiteouts=WhiteoutStyle.OVERLAY_USER if user else WhiteoutStyle.OVERLAY,
             )
     return LayerTarget("", mounts=mounts)
+
+
+def layer_from_view(mounts: Mounts) -> str:
+    """Return where the own layer of a committed snapshot lies, from the mounts of a View of it.
+
+    Returns:
+        The source of a single bind; the uppermost lower directory of a single overlay, in which
+        parents come nearest first; "" if only mounting them shows it.
+    """
+    if len(mounts) != 1 or mounts[0].target:
+        return ""
+    only = mounts[0]
+    if only.type == "bind" or {"bind", "rbind"} & set(only.options):
+        return only.source
+    lower = only.option("lowerdir")
+    if only.type != "overlay" or not lower or only.option("upperdir") is not None:
+        return ""
+    if _has_odd_lowers(only, lower):
+        return ""
+    return re.sub(r"\\(.)", r"\1", _LOWER.findall(lower)[0])
 
 
 def _has_odd_lowers(mount: Mount, lower: str) -> bool:
@@ -106,6 +127,24 @@ class DefaultPlan:
         return SnapshotStatus()
 
 
+class DefaultMarkBroken:
+    """`mark_broken`: the backend knows no such state."""
+
+    __slots__ = ()
+
+    @hookimpl(trylast=True)
+    def mark_broken(self, name: str) -> Info:
+        """See `SnapshotterSpec.mark_broken`.
+
+        Raises:
+            Unimplemented: always.
+        """
+        raise Unimplemented(
+            f"snapshot {name!r} cannot be rebuilt in its place by this snapshotter;"
+            " remove its images and pull them again"
+        )
+
+
 class DefaultFlush:
     """`flush`: sync the filesystem of the state root."""
 
@@ -158,6 +197,7 @@ DEFAULTS: Final[Mapping[str, DefaultFactory]] = {
     "target": lambda snapshotter, _root: DefaultTarget(snapshotter),
     "status": lambda snapshotter, _root: DefaultStatus(snapshotter),
     "plan": lambda _snapshotter, _root: DefaultPlan(),
+    "mark_broken": lambda _snapshotter, _root: DefaultMarkBroken(),
     "flush": lambda _snapshotter, root: DefaultFlush(root),
     "cleanup": lambda _snapshotter, _root: DefaultCleanup(),
     "close": lambda _snapshotter, _root: DefaultClose(),

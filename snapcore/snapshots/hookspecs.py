@@ -239,6 +239,22 @@ class SnapshotterSpec(Backend, Protocol):
 
     @hookspec(firstresult=True)
     @abstractmethod
+    def mark_broken(self, name: str) -> Info:
+        """Take a committed snapshot out of use, since its files are damaged.
+
+        From now on its state is `broken`: nothing new stands on it, and the next commit of that
+        name on the same parent takes its place, with its children and labels. Optional: such a
+        backend cannot have its snapshots repaired.
+
+        Raises:
+            NotFound: no such snapshot.
+            FailedPrecondition: it is not Committed; or an Active or View stands on it, directly
+                or not, which may be mounted.
+            Unimplemented: the backend has no broken snapshots.
+        """
+
+    @hookspec(firstresult=True)
+    @abstractmethod
     def flush(self) -> FlushReport:
         """Put everything acknowledged on disk before returning. Optional: core syncs the root.
 

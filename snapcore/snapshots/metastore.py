@@ -335,18 +335,25 @@ class MetaStore:
                 for number in pending
             )
 
-    def mark_broken(self, name: str) -> None:
+    def mark_broken(self, name: str) -> Info:
         """Record that a committed snapshot's files are lost or damaged.
 
         Raises:
             NotFound: no such snapshot.
-            FailedPrecondition: it is not Committed.
+            FailedPrecondition: it is not Committed; or what stands on it may be mounted.
         """
         with self._database.write() as connection:
             record = rows.require(connection, name)
             if record.info.kind is not Kind.COMMITTED:
                 raise FailedPrecondition(f"snapshot {name!r} is {record.info.kind}, not committed")
+            user = rows.any_user(connection, record.id)
+            if user is not None:
+                raise FailedPrecondition(
+                    f"snapshot {name!r} cannot be taken out of use, since {user!r}, which stands"
+                    " on it, may be mounted; remove that first"
+                )
             rows.set_broken(connection, record.id, self._token)
+            return rows.require(connection, name).info
 
     def break_pending(self) -> int:
         """Record that a sync failed: all that was not durable is broken; return how many."""

@@ -27,6 +27,14 @@ _LINEAGE: Final = """
     )
     SELECT id, key, state FROM line ORDER BY depth
 """
+_USERS: Final = """
+    WITH RECURSIVE above (id, key, kind) AS (
+        SELECT id, key, kind FROM snapshots WHERE parent = ?
+        UNION ALL
+        SELECT s.id, s.key, s.kind FROM snapshots AS s JOIN above ON s.parent = above.id
+    )
+    SELECT key FROM above WHERE kind <> 'committed' ORDER BY key LIMIT 1
+"""
 _Row: TypeAlias = tuple[int, str, str, str, str, int, int, int | None, int | None, int | None, str]
 _labels_decoder: Final = msgspec.json.Decoder(dict[str, str])
 _labels_encoder: Final = msgspec.json.Encoder()
@@ -87,6 +95,12 @@ def any_child(connection: apsw.Connection, number: int) -> str | None:
     row = connection.execute(
         "SELECT key FROM snapshots WHERE parent = ? ORDER BY key LIMIT 1", (number,)
     ).fetchone()
+    return None if row is None else str(row[0])
+
+
+def any_user(connection: apsw.Connection, number: int) -> str | None:
+    """Return the key of one Active or View that stands on a snapshot, None if there is none."""
+    row = connection.execute(_USERS, (number,)).fetchone()
     return None if row is None else str(row[0])
 
 

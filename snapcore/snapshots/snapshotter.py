@@ -292,6 +292,16 @@ class Snapshotter:
         compile_filters(filters, WALK_FIELDS)
         return self._pages(tuple(filters), page)
 
+    def mark_broken(self, name: str) -> Info:
+        """Take a committed snapshot out of use, so that it can be rebuilt in its place.
+
+        Raises:
+            NotFound: no such snapshot.
+            FailedPrecondition: it is not Committed, or what stands on it may be mounted.
+            Unimplemented: the backend cannot rebuild snapshots in their place.
+        """
+        return self._answer("mark_broken", self._ready().mark_broken(name=name), Info)
+
     def flush(self) -> FlushReport:
         """Put everything acknowledged on disk before returning.
 

@@ -39,7 +39,19 @@ VERBS = {
     *(
         f"snapshots {verb}"
         for verb in (
-            *("ls", "tree", "info", "usage", "prepare", "view", "commit", "mounts", "label", "rm"),
+            *(
+                "ls",
+                "tree",
+                "info",
+                "usage",
+                "prepare",
+                "view",
+                "commit",
+                "mounts",
+                "label",
+                "rm",
+                "verify",
+            ),
         )
     ),
     *(f"content {verb}" for verb in ("ls", "get", "info", "label", "rm", "verify")),

@@ -8,7 +8,7 @@ from snapcore.errors import DataLoss, FailedPrecondition, NotFound
 from snapcore.mount import Mount
 from snapcore.oci import WhiteoutStyle
 from snapcore.snapshots import rootsync
-from snapcore.snapshots.defaults import target_from_mounts
+from snapcore.snapshots.defaults import layer_from_view, target_from_mounts
 from snapcore.snapshots.flush import flush_store
 from snapcore.snapshots.metastore import MetaStore
 from snapcore.snapshots.rootsync import RootSync
@@ -52,6 +52,22 @@ def test_targets_that_mounts_tell(mount: Mount, target: LayerTarget) -> None:
 )
 def test_all_other_mounts_are_for_core_to_mount(mounts: Mounts) -> None:
     assert target_from_mounts(mounts) == LayerTarget("", mounts=mounts)
+
+
+@pytest.mark.parametrize(
+    ("mounts", "layer"),
+    [
+        ((Mount("bind", "/dir", options=("rbind", "ro")),), "/dir"),
+        ((Mount("overlay", "overlay", options=(r"lowerdir=/a\:b:/c", "ro")),), "/a:b"),
+        ((Mount("overlay", "overlay", options=(*UPPER, "lowerdir=/a:/b")),), ""),
+        ((Mount("overlay", "overlay", options=("lowerdir=/a::/data",)),), ""),
+        ((Mount("bind", "/dir", target="inside", options=("rbind",)),), ""),
+        ((Mount("erofs", "/dev/loop0"),), ""),
+        ((), ""),
+    ],
+)
+def test_the_own_layer_that_a_views_mounts_tell(mounts: Mounts, layer: str) -> None:
+    assert layer_from_view(mounts) == layer
 
 
 def test_flush_makes_durable_what_was_committed_before(tmp_path: Path, census: None) -> None:

@@ -148,14 +148,39 @@ def test_stack_refuses_other_kinds(store: MetaStore) -> None:
 
 def test_nothing_is_mounted_above_a_broken_snapshot(store: MetaStore) -> None:
     committed(store, "base")
-    committed(store, "top", "base")
+    store.mark_durable([committed(store, "top", "base")])
     create(store, "key", "top")
-    store.mark_broken("base")
+    assert store.break_pending() == 1
     with pytest.raises(DataLoss, match="'base'"):
         store.stack("key")
     assert store.stat("base").state is State.BROKEN
-    with pytest.raises(FailedPrecondition):
+
+
+def test_only_what_nobody_may_see_is_taken_out_of_use(store: MetaStore) -> None:
+    committed(store, "base")
+    committed(store, "top", "base")
+    committed(store, "aside", "base")
+    create(store, "key", "top", Kind.VIEW)
+    for name in ("base", "top"):
+        with pytest.raises(FailedPrecondition, match="'key', which stands on it"):
+            store.mark_broken(name)
+    with pytest.raises(FailedPrecondition, match="not committed"):
         store.mark_broken("key")
+    with pytest.raises(NotFound):
+        store.mark_broken("missing")
+    assert store.mark_broken("aside").state is State.BROKEN
+    store.remove("key")
+    assert store.mark_broken("base").state is State.BROKEN
+
+
+def test_what_is_taken_out_of_use_is_replaced_below_its_children(store: MetaStore) -> None:
+    old = committed(store, "base")
+    committed(store, "top", "base")
+    store.mark_broken("base")
+    new = committed(store, "base")
+    assert new != old
+    assert [store.stat(name).state for name in ("base", "top")] == [State.PENDING] * 2
+    assert store.stack("top", Kind.COMMITTED).parents == (new,)
 
 
 def test_commit_replaces_labels_and_stores_usage(store: MetaStore) -> None:

@@ -153,6 +153,12 @@ class OverlaySnapshotter:
         return self._records.walk(filters, after, limit, self._present)
 
     @hookimpl
+    def mark_broken(self, name: str) -> Info:
+        """See `SnapshotterSpec.mark_broken`."""
+        self._records.mark_broken(name)
+        return self.stat(name)
+
+    @hookimpl
     def flush(self) -> FlushReport:
         """See `SnapshotterSpec.flush`."""
         return self._disk.flush()
