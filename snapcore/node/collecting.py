@@ -11,7 +11,6 @@ from typing import Final
 
 import trio
 
-from snapcore.content import ContentStore
 from snapcore.errors import PermissionDenied, SnapcoreError
 from snapcore.gc import (
     Budget,
@@ -32,12 +31,13 @@ from snapcore.gc import (
 from snapcore.gc.scan import Sources
 from snapcore.gc.values import Backends
 from snapcore.locks import owner_alive
-from snapcore.metadata import Image, Metadata, Resource
+from snapcore.metadata import Image, Resource
+from snapcore.node.ground import Ground
 from snapcore.node.inventories import Inventories
 from snapcore.node.mounting import Mounter
 from snapcore.node.selection import Snapshotters
 from snapcore.snapshots import Checkpoint, Snapshotter, no_checkpoint
-from snapcore.unpack import Workplace, is_in_progress
+from snapcore.unpack import is_in_progress
 
 _log = logging.getLogger(__name__)
 
@@ -52,20 +52,18 @@ class Garbage:
     def __init__(
         self,
         root: str,
-        metadata: Metadata,
-        content: ContentStore,
+        ground: Ground,
         snapshotters: Snapshotters,
         mounter: Mounter,
         inventories: Inventories,
-        place: Workplace | None,
     ) -> None:
         self._root: Final = root
-        self._metadata: Final = metadata
-        self._content: Final = content
+        self._metadata: Final = ground.metadata
+        self._content: Final = ground.content
         self._snapshotters: Final = snapshotters
         self._mounter: Final = mounter
         self._inventories: Final = inventories
-        self._place: Final = place
+        self._place: Final = ground.place
 
     def plan(self, budget: Budget | None = None, *, checkpoint: Checkpoint = no_checkpoint) -> Plan:
         """Say what a collection would do at this moment, and do nothing.

@@ -7,6 +7,7 @@ where the layer lies in one directory, that is read; else what the View shows.
 from __future__ import annotations
 
 import logging
+import os
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -18,6 +19,7 @@ from typing import Final
 import trio
 
 from snapcore.archive import Difference, differences, tree_listing
+from snapcore.config import NodeConfig
 from snapcore.errors import (
     DataLoss,
     FailedPrecondition,
@@ -91,14 +93,16 @@ class Integrity:
     """Records what snapshots consist of, and compares.
 
     Args:
-        directory: where the records are.
-        durability: with `none` nothing is recorded by itself.
+        config: where the root is, and what it promises.
         place: None for a root that is read-only for this process.
+
+    Attributes:
+        inventories: what was recorded.
     """
 
-    def __init__(self, directory: str, durability: Durability, place: Workplace | None) -> None:
-        self.inventories: Final = Inventories(directory)
-        self._durability: Final = durability
+    def __init__(self, config: NodeConfig, place: Workplace | None) -> None:
+        self.inventories: Final = Inventories(os.path.join(config.root, "inventories"))
+        self._durability: Final = config.durability
         self._place: Final = place
 
     def record(self, snapshotter: Snapshotter, name: str, checkpoint: Checkpoint) -> None:

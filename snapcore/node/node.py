@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -74,21 +73,12 @@ class Node:
             self._metadata = ground.metadata
             self.leases = ground.metadata.leases
             self._mounter = Mounter(ground.metadata.mounts, state)
-            metadata, place = ground.metadata, ground.place
-            self.recovery = Recovery(config, environment, metadata, self.content, place)
-            kept = os.path.join(config.root, "inventories")
-            self.integrity = Integrity(kept, config.durability, place)
-            self.repair = Repair(
-                config.unpack, metadata, self.content, self.recovery, self.integrity, place
-            )
+            self.recovery = Recovery(config, environment, ground)
+            self.integrity = Integrity(config, ground.place)
+            self.repair = Repair(config.unpack, ground, self.recovery, self.integrity)
+            inventories = self.integrity.inventories
             self.garbage = Garbage(
-                config.root,
-                metadata,
-                self.content,
-                self.snapshotters,
-                self._mounter,
-                self.integrity.inventories,
-                place,
+                config.root, ground, self.snapshotters, self._mounter, inventories
             )
             self._resources = self._resources.pop_all()
 

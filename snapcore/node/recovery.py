@@ -12,11 +12,12 @@ from typing import Final
 import trio
 
 from snapcore.config import NodeConfig
-from snapcore.content import ContentInfo, ContentStore
+from snapcore.content import ContentInfo
 from snapcore.errors import DataLoss, DigestMismatch, NotFound, SnapcoreError
-from snapcore.metadata import Image, Metadata
+from snapcore.metadata import Image
 from snapcore.node.blobs import blobs_of
 from snapcore.node.connection import registry_client
+from snapcore.node.ground import Ground
 from snapcore.node.holding import LeasedWork, leased
 from snapcore.node.outgoing import is_foreign
 from snapcore.node.recorded import RecordedSource, recorded_places
@@ -28,7 +29,6 @@ from snapcore.unpack import (
     FetchDone,
     FetchProgress,
     FetchStarted,
-    Workplace,
     best_document,
     no_events,
 )
@@ -61,24 +61,20 @@ class Recovery:
     Args:
         config: how registries are reached.
         environment: proxies, and what credential helpers run with.
-        metadata: images and leases.
-        content: the content store.
-        place: None for a root that is read-only for this process.
+        ground: images, leases and blobs.
     """
 
     def __init__(
         self,
         config: NodeConfig,
         environment: Mapping[str, str],
-        metadata: Metadata,
-        content: ContentStore,
-        place: Workplace | None,
+        ground: Ground,
     ) -> None:
         self._config: Final = config
         self._environment: Final = environment
-        self._metadata: Final = metadata
-        self._content: Final = content
-        self._place: Final = place
+        self._metadata: Final = ground.metadata
+        self._content: Final = ground.content
+        self._place: Final = ground.place
 
     @asynccontextmanager
     async def source(self, target: Descriptor) -> AsyncIterator[RecordedSource]:

@@ -10,12 +10,12 @@ from typing import Final
 import trio
 
 from snapcore.config import UnpackConfig
-from snapcore.content import ContentStore
 from snapcore.errors import FailedPrecondition, NotFound, PermissionDenied, SnapcoreError
-from snapcore.metadata import Image, Metadata
+from snapcore.metadata import Image
 from snapcore.mount import mounts_showing
 from snapcore.node.acquire import Acquisition, unpacking
 from snapcore.node.blobs import blobs_of
+from snapcore.node.ground import Ground
 from snapcore.node.holding import leased
 from snapcore.node.integrity import Integrity, SnapshotCheck, Verdict
 from snapcore.node.recovery import Recovery
@@ -48,28 +48,20 @@ class Repair:
 
     Args:
         config: how layers are unpacked.
-        metadata: images, mounts and leases.
-        content: has the images' documents.
+        ground: images, mounts, leases and blobs.
         recovery: fetches layers that are not here any more.
         integrity: records what is rebuilt.
-        place: None for a root that is read-only for this process.
     """
 
     def __init__(
-        self,
-        config: UnpackConfig,
-        metadata: Metadata,
-        content: ContentStore,
-        recovery: Recovery,
-        integrity: Integrity,
-        place: Workplace | None,
+        self, config: UnpackConfig, ground: Ground, recovery: Recovery, integrity: Integrity
     ) -> None:
         self._config: Final = config
-        self._metadata: Final = metadata
-        self._content: Final = content
+        self._metadata: Final = ground.metadata
+        self._content: Final = ground.content
         self._recovery: Final = recovery
         self._integrity: Final = integrity
-        self._place: Final = place
+        self._place: Final = ground.place
 
     async def repair(
         self, snapshotter: Snapshotter, check: SnapshotCheck, events: Events = no_events
