@@ -129,7 +129,7 @@ def test_an_examples_own_tests_pass_outside_of_the_workspace(
 ) -> None:
     shutil.copytree(example / "tests", tmp_path / "tests")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not long", "tests"],
         env={**os.environ, "PYTHONPATH": str(installed / "site")},
         cwd=tmp_path,
         capture_output=True,

@@ -17,6 +17,9 @@ MEMBERS: Final = {
     "leases": Lazy("leases", "leases", "Work with leases: what they hold is not collected."),
     "gc": Lazy("gc", "gc", "Remove the blobs and snapshots that nothing needs."),
     "plugins": Lazy("plugins", "plugins", "Work with snapshotter plugins."),
+    "conformance": Lazy(
+        "conformance", "conformance", "Check that a snapshotter does what the contract says."
+    ),
     "doctor": Lazy("doctor", "doctor", "Say what this host can do, and why not the rest."),
     "config": Lazy("config_show", "config", "Work with the configuration."),
     "digest": Lazy("digest", "digest", "Print the canonical digest of a directory tree."),

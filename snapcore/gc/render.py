@@ -10,7 +10,8 @@ from snapcore.gc.graph import Graph
 from snapcore.gc.picture import Node, Picture, picture
 from snapcore.gc.render_html import html
 from snapcore.gc.render_svg import svg
-from snapcore.gc.shown import shown, size_text
+from snapcore.gc.shown import size_text
+from snapcore.page import shown
 
 JSON_VERSION: Final = 1
 _SHORT: Final = 40

@@ -1,15 +1,11 @@
 """A picture as one page: tables with links between them, a filter, and the drawing.
 
-Everything is in the page, and its content security policy lets nothing else run or load: names
-come from images. It is used with a keyboard alone: all is headings, tables, links, one field and
-one box; the drawing says nothing that the tables do not. It works without its script, which only
-filters.
+It is used with a keyboard alone: all is headings, tables, links, one field and one box; the
+drawing says nothing that the tables do not. It works without its script, which only filters.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Final
@@ -17,24 +13,17 @@ from typing import Final
 from snapcore.gc.picture import Node, Picture
 from snapcore.gc.render_svg import STYLE as SVG_STYLE
 from snapcore.gc.render_svg import drawing, short, state
-from snapcore.gc.shown import shown, size_text
+from snapcore.gc.shown import size_text
+from snapcore.page import page, shown
 
 _STYLE: Final = (
     """
-body { font: 16px/1.45 sans-serif; margin: 1rem 2rem; color: #1b1b1b; background: #fff; }
-table { border-collapse: collapse; margin: .5rem 0 2rem; }
-th, td { text-align: left; vertical-align: top; padding: .25rem .9rem .25rem 0;
-  border-bottom: 1px solid #ccc; }
 td.size { text-align: right; white-space: nowrap; }
 td.id { font-family: monospace; overflow-wrap: anywhere; max-width: 36rem; }
 tr:target { background: #fff3bf; }
 tr.garbage td.state { color: #a32018; font-weight: bold; }
 tr.root td.state { font-weight: bold; }
-a { color: #0b4f9e; }
-:focus-visible { outline: 3px solid #0b4f9e; outline-offset: 2px; }
-.skip:not(:focus) { position: absolute; left: -999rem; }
 .drawing { overflow: auto; max-height: 80vh; border: 1px solid #ccc; }
-[hidden] { display: none; }
 """
     + SVG_STYLE
 )
@@ -80,7 +69,7 @@ def html(drawn: Picture) -> str:
         keeps.setdefault(link.source, []).append((link.target, link.label))
         kept_by.setdefault(link.target, []).append((link.source, link.label))
     lines = [
-        *_head(),
+        "<header><h1>What keeps what</h1></header>",
         *_summary(drawn, groups),
         *_tools(),
         "<main id='things' tabindex='-1'>",
@@ -102,26 +91,8 @@ def html(drawn: Picture) -> str:
         "<div class='drawing' tabindex='0' role='region' aria-labelledby='drawn'>",
         drawing(drawn),
         "</div></section>",
-        f"<script>{_SCRIPT}</script>",
-        "</body></html>",
-        "",
     ]
-    return "\n".join(lines)
-
-
-def _head() -> Iterator[str]:
-    policy = (
-        "default-src 'none';"
-        f" style-src '{_hash(_STYLE)}'; script-src '{_hash(_SCRIPT)}'; base-uri 'none'"
-    )
-    yield "<!doctype html>"
-    yield "<html lang='en'><head><meta charset='utf-8'>"
-    yield f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-    yield "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-    yield "<title>snapcore: what keeps what</title>"
-    yield f"<style>{_STYLE}</style></head><body>"
-    yield "<a class='skip' href='#things'>Skip to the things</a>"
-    yield "<header><h1>What keeps what</h1></header>"
+    return page("snapcore: what keeps what", "Skip to the things", _STYLE, _SCRIPT, lines)
 
 
 def _summary(drawn: Picture, groups: dict[str, tuple[Node, ...]]) -> Iterator[str]:
@@ -172,8 +143,3 @@ def _links(nodes: Sequence[Node], ends: Sequence[tuple[int, str]]) -> str:
 
 def _amount(nodes: Sequence[Node]) -> str:
     return f"{len(nodes)} ({size_text(sum(node.size for node in nodes))})"
-
-
-def _hash(text: str) -> str:
-    """Return the source expression that lets an inline element of this text through (CSP 3)."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

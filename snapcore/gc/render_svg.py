@@ -6,7 +6,8 @@ from html import escape
 from typing import Final
 
 from snapcore.gc.picture import Node, Picture
-from snapcore.gc.shown import shown, size_text
+from snapcore.gc.shown import size_text
+from snapcore.page import shown
 
 STYLE: Final = """
 svg { font: 12px sans-serif; fill: #1b1b1b; }

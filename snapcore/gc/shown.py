@@ -1,23 +1,10 @@
-"""Names and sizes as they are drawn: images choose names, and none may steer a reader."""
+"""Sizes as they are drawn."""
 
 from __future__ import annotations
 
 from typing import Final
 
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-
-
-def shown(text: str) -> str:
-    """Return a text with backslash escapes for all that does not print.
-
-    That is what XML forbids, what turns the direction of writing, and bytes that are not UTF-8.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
-        for char in text
-    )
 
 
 def size_text(size: int) -> str:

@@ -59,6 +59,7 @@ VERBS = {
     "gc",
     "plugins ls",
     "plugins new",
+    "conformance",
     "doctor",
     "config show",
     "digest",

@@ -5,15 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from snapcore.conformance import ALL_CHECKS, Check, Harness
+from snapcore.conformance import OpenRoot
+from snapcore.conformance.suite import SnapshotterConformance
 from snapcore.errors import SnapcoreError
 from snapcore.mount import temporary_mount
-from snapcore.snapshots import Snapshotter, no_checkpoint, open_snapshotter, probe_snapshotter
+from snapcore.snapshots import no_checkpoint, open_snapshotter, probe_snapshotter
 from snapcore_btrfs import BtrfsSnapshotter, subvolume
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts and subvolumes")
@@ -39,19 +40,6 @@ def root(filesystem: Path, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def opener(root: str) -> Iterator[Callable[[], Snapshotter]]:
-    opened: list[Snapshotter] = []
-
-    def open_one() -> Snapshotter:
-        opened.append(open_snapshotter("btrfs", root))
-        return opened[-1]
-
-    yield open_one
-    for one in opened:
-        one.close()
-
-
-@pytest.fixture
 def btrfs(root: str) -> Iterator[BtrfsSnapshotter]:
     snapshotter = BtrfsSnapshotter(root)
     yield snapshotter
@@ -63,12 +51,11 @@ def _layer(btrfs: BtrfsSnapshotter, name: str, parent: str = "") -> None:
     btrfs.commit(name, f"for {name}", {}, "", no_checkpoint)
 
 
-@pytest.mark.parametrize("check", [c for c in ALL_CHECKS if not c.long], ids=lambda c: c.name)
-def test_conformance(check: Check, opener: Callable[[], Snapshotter], tmp_path: Path) -> None:
-    harness = Harness(opener(), str(tmp_path), opener, installed=True)
-    if reason := check.missing(harness):
-        pytest.skip(reason)
-    check.function(harness)
+class TestConformance(SnapshotterConformance):
+    @pytest.fixture
+    def open_root(self, root: str) -> OpenRoot:
+        """Open it on the btrfs, wherever the suite would have its state root."""
+        return lambda _root: open_snapshotter("btrfs", root)
 
 
 def test_a_child_is_a_subvolume_and_copies_nothing(btrfs: BtrfsSnapshotter, tmp_path: Path) -> None:

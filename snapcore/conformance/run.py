@@ -1,0 +1,172 @@
+"""Running checks: each on a fresh state root of its own, and what came of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TypeAlias
+
+from snapcore.conformance.harness import Check, CheckFailed, Harness
+from snapcore.snapshots import Labels, Snapshotter, no_checkpoint
+from snapcore.snapshots.tree import remove_tree
+
+OpenRoot: TypeAlias = Callable[[str], Snapshotter]
+"""Opens the snapshotter on a state root, which may not exist yet."""
+
+
+class Outcome(StrEnum):
+    """What came of a check."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    XFAILED = "xfailed"
+    """Failed, as was expected."""
+    STALE = "stale"
+    """Expected to fail, and did not: take it off the list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one check.
+
+    Attributes:
+        check: its name.
+        outcome: how it ended.
+        reason: why it failed or was left out; "" if it passed.
+        seconds: how long it took.
+    """
+
+    check: str
+    outcome: Outcome
+    reason: str = ""
+    seconds: float = 0.0
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing has to be done about it."""
+        return self.outcome not in (Outcome.FAILED, Outcome.STALE)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is checked.
+
+    Attributes:
+        open: opens it.
+        mountable: as `Harness.mountable`.
+        installed: as `Harness.installed`.
+        supply: as `Harness.supply`.
+    """
+
+    open: OpenRoot
+    mountable: bool = True
+    installed: bool = True
+    supply: Labels = field(default_factory=dict)
+
+
+@contextmanager
+def started(subject: Subject, place: str) -> Iterator[Harness]:
+    """Open a snapshotter with nothing in it for one check; close and delete it at the end.
+
+    Args:
+        subject: what to open.
+        place: an empty directory; the state root is made in it.
+
+    Raises:
+        SnapcoreError: whatever opening raises.
+    """
+    root, work = os.path.join(place, "root"), os.path.join(place, "work")
+    os.mkdir(work)
+    opened: list[Snapshotter] = []
+
+    def open_one() -> Snapshotter:
+        opened.append(subject.open(root))
+        return opened[-1]
+
+    try:
+        yield Harness(
+            open_one(),
+            work,
+            open_one,
+            mountable=subject.mountable,
+            installed=subject.installed,
+            supply=subject.supply,
+        )
+    finally:
+        for one in opened:
+            one.close()
+        # Checks make trees that are deeper than most programs can delete.
+        top = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in os.listdir(top):
+                remove_tree(top, name, no_checkpoint)
+        finally:
+            os.close(top)
+
+
+def run_check(check: Check, subject: Subject, place: str) -> Result:
+    """Run one check.
+
+    Args:
+        check: the check.
+        subject: what is checked.
+        place: an empty directory, empty again afterwards.
+    """
+    begun = time.perf_counter()
+    outcome, reason = Outcome.PASSED, ""
+    try:
+        with started(subject, place) as harness:
+            reason = check.missing(harness)
+            if reason:
+                outcome = Outcome.SKIPPED
+            else:
+                check.function(harness)
+    except CheckFailed as error:
+        outcome, reason = Outcome.FAILED, str(error)
+    except Exception as error:  # noqa: BLE001 - whatever a backend raises is what came of it
+        outcome, reason = Outcome.FAILED, f"{type(error).__name__}: {error}"
+    return Result(check.name, outcome, reason, time.perf_counter() - begun)
+
+
+def judged(result: Result, expected: Mapping[str, str]) -> Result:
+    """Compare what came of a check with the failures that are expected.
+
+    Args:
+        result: what came of it.
+        expected: why a check may fail, by its name.
+    """
+    if result.check not in expected:
+        return result
+    why = expected[result.check]
+    if result.outcome is Outcome.FAILED:
+        return replace(result, outcome=Outcome.XFAILED, reason=f"{why}: {result.reason}")
+    return replace(
+        result,
+        outcome=Outcome.STALE,
+        reason=f"expected to fail ({why}), and {result.outcome}: take it off the list",
+    )
+
+
+def run_checks(
+    checks: Iterable[Check], subject: Subject, place: str, expected: Mapping[str, str]
+) -> Iterator[Result]:
+    """Run checks one after another, each in a directory of its own below `place`.
+
+    Args:
+        checks: what to run.
+        subject: what is checked.
+        place: an existing directory.
+        expected: why a check may fail, by its name.
+    """
+    for check in checks:
+        inside = os.path.join(place, check.name)
+        os.mkdir(inside)
+        try:
+            yield judged(run_check(check, subject, inside), expected)
+        finally:
+            os.rmdir(inside)
