@@ -134,7 +134,7 @@ class _Streams:
         self.waiting = 0
         self.most = 0
 
-    async def read(self, source: int, start: int, size: int) -> bytes:
+    async def read(self, source: int, start: int, size: int, file_end: int) -> bytes:
         if self.fault == "bug":
             raise ZeroDivisionError("a bug")
         if self.fault == "unavailable":

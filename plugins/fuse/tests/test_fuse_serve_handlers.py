@@ -38,7 +38,7 @@ LAYER: Layer = [
 
 
 def served(layer: LazyLayer) -> Served:
-    async def read(source: int, start: int, size: int) -> bytes:
+    async def read(source: int, start: int, size: int, file_end: int) -> bytes:
         await trio.lowlevel.checkpoint()
         assert source == 0
         return layer.stream[start : start + size]
@@ -221,7 +221,7 @@ async def test_some_requests_are_not_wanted_again(request_: str) -> None:
 
 
 def failing(error: BaseException) -> Handlers:
-    async def read(source: int, start: int, size: int) -> bytes:
+    async def read(source: int, start: int, size: int, file_end: int) -> bytes:
         raise error
 
     return Handlers({7: Served(lazy(LAYER).table, read)})
@@ -263,9 +263,25 @@ async def test_what_nobody_foresaw_is_logged(caplog: pytest.LogCaptureFixture) -
     assert "ZeroDivisionError: a bug" in caplog.text
 
 
+async def test_whoever_gives_the_bytes_is_told_where_the_file_ends() -> None:
+    asked = []
+
+    async def read(source: int, start: int, size: int, file_end: int) -> bytes:
+        asked.append((start, size, file_end))
+        return bytes(size)
+
+    layer = lazy(LAYER)
+    answers = Handlers({7: Served(layer.table, read)})
+    inode = (await find(answers, "7/d/x")).inode
+    size = (await answers.getattr(inode)).status.size
+    await answers.read(inode, 1, 2)
+    ((start, wanted, file_end),) = asked
+    assert (wanted, file_end - start) == (2, size - 1)
+
+
 @pytest.mark.parametrize("data", [b"", b"012345678", b"01234567890"])
 async def test_too_few_or_too_many_bytes_are_no_answer(data: bytes) -> None:
-    async def read(source: int, start: int, size: int) -> bytes:
+    async def read(source: int, start: int, size: int, file_end: int) -> bytes:
         return data
 
     answers = Handlers({7: Served(lazy(LAYER).table, read)})
@@ -274,7 +290,7 @@ async def test_too_few_or_too_many_bytes_are_no_answer(data: bytes) -> None:
 
 
 async def test_a_request_can_be_cancelled() -> None:
-    async def read(source: int, start: int, size: int) -> bytes:
+    async def read(source: int, start: int, size: int, file_end: int) -> bytes:
         await trio.sleep_forever()
         raise AssertionError
 

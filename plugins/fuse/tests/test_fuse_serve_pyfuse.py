@@ -67,7 +67,7 @@ async def test_only_its_own_errors_reach_pyfuse3(
 
 
 async def test_nothing_is_remembered_as_nothing() -> None:
-    async def read(source: int, start: int, size: int) -> bytes:
+    async def read(source: int, start: int, size: int, file_end: int) -> bytes:
         raise AssertionError
 
     trees = {7: Served(lazy([folder("d"), file("f")]).table, read)}

@@ -105,11 +105,11 @@ class Supply:
             options=FetchOptions(deadline=stock.settings.deadline),
         )
 
-    async def read(self, start: int, size: int) -> bytes:
+    async def read(self, start: int, size: int, file_end: int) -> bytes:
         """Return a stretch of the layer's stream; see `LayerData.read`."""
         if self._lie:
             raise DataLoss(self._lie)
-        return await self._data.read(start, size)
+        return await self._data.read(start, size, file_end=file_end)
 
     def begin(self) -> None:
         """Begin what is fetched without being asked for, if anything is."""

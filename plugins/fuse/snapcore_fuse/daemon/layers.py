@@ -201,8 +201,8 @@ class Layers:
         supply.users += 1
         self._lazy[number] = _Lazy(record, table, supply)
 
-        async def read(source: int, start: int, size: int) -> bytes:
-            return await supplies[source].read(start, size)
+        async def read(source: int, start: int, size: int, file_end: int) -> bytes:
+            return await supplies[source].read(start, size, file_end)
 
         self._trees[number] = Served(table, read)
 

@@ -72,13 +72,21 @@ class LayerData:
         self._ahead: Final = ReadAhead(self._options.read_ahead)
         self._wants: Final = Wants(self._options, self._start, slots.hurry)
 
-    async def read(self, start: int, size: int, priority: Priority = Priority.BLOCKED) -> bytes:
+    async def read(
+        self,
+        start: int,
+        size: int,
+        priority: Priority = Priority.BLOCKED,
+        file_end: int | None = None,
+    ) -> bytes:
         """Return bytes of the stream.
 
         Args:
             start: offset of the first.
             size: how many.
             priority: how urgent it is.
+            file_end: where the file ends that they are of; reading it in order fetches nothing
+                behind it. None for the end of the stream.
 
         Returns:
             Exactly `size` bytes, verified.
@@ -92,7 +100,7 @@ class LayerData:
         if start < 0 or size < 0 or start + size > self._reader.size:
             raise InvalidArgument(f"no {size} bytes at {start} in layer {str(self.digest)!r}")
         with trio.move_on_after(self._options.deadline):
-            data = await self._gather(start, size, priority)
+            data = await self._gather(start, size, priority, file_end)
             self.tally.served += size
             return data
         raise Unavailable(
@@ -119,7 +127,9 @@ class LayerData:
         """Return what was done so far."""
         return self.tally.status()
 
-    async def _gather(self, start: int, size: int, priority: Priority) -> bytes:
+    async def _gather(
+        self, start: int, size: int, priority: Priority, file_end: int | None
+    ) -> bytes:
         parts: dict[int, bytes] = {}
         absent = []
         for piece in self._reader.pieces(start, size):
@@ -135,7 +145,7 @@ class LayerData:
         if priority is Priority.BLOCKED:
             if absent and absent[-1].number not in known:
                 self._wants.add(self._absent(self._behind(absent[-1])), Priority.PREFETCH)
-            self._fetch_ahead(start, size)
+            self._fetch_ahead(start, size, file_end)
         for want in wants:
             first, last = _overlap(want.piece, start, size)
             data = await self._wait(want, want.piece.number in known, priority)
@@ -154,9 +164,10 @@ class LayerData:
             raise type(want.error)(str(want.error)) from want.error
         return want.data
 
-    def _fetch_ahead(self, start: int, size: int) -> None:
-        first, last = self._ahead.note(start, size)
-        last = min(last, self._reader.size)
+    def _fetch_ahead(self, start: int, size: int, file_end: int | None) -> None:
+        end = self._reader.size
+        first, last = self._ahead.note(start, size, end if file_end is None else file_end)
+        last = min(last, end)
         if first < last:
             pieces = self._reader.pieces(first, last - first)
             self._wants.add(self._absent(pieces), Priority.PREFETCH)

@@ -55,7 +55,7 @@ class FetchOptions:
     gap: int = 32 << 10
     request: int = 2 << 20
     ride: int = 256 << 10
-    around: int = 64 << 10
+    around: int = 48 << 10
     read_ahead: int = 8 << 20
 
 

@@ -87,7 +87,8 @@ class Handlers:
         if place is None or offset >= place.size:
             return b""
         wanted = min(size, place.size - offset)
-        data = await served.read(place.source, place.start + offset, wanted)
+        start, end = place.start + offset, place.start + place.size
+        data = await served.read(place.source, start, wanted, end)
         if len(data) != wanted:
             _log.error("inode %d: %d bytes came for %d", handle, len(data), wanted)
             raise failure(errno.EIO)

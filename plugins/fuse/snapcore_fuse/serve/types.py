@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 ROOT: Final = 1
 """Inode number of the mount's root (linux/fuse.h, FUSE_ROOT_ID)."""
 
-Reader: TypeAlias = Callable[[int, int, int], Awaitable[bytes]]
-"""Returns bytes: number of the table's source, offset in its stream, size; in bounded time."""
+Reader: TypeAlias = Callable[[int, int, int, int], Awaitable[bytes]]
+"""Returns bytes, in bounded time: number of the table's source, offset in its stream, size, and
+where the file that they are of ends in the stream."""
 
 _SHIFT: Final = 32
 _MASK: Final = (1 << _SHIFT) - 1
