@@ -118,8 +118,7 @@ class Ahead:
 
 
 async def _resolved(origin: Origin, layer: Layer) -> Resolved:
-    blob, index = await origin.index(layer)
-    data = await trio.to_thread.run_sync(index.to_bytes)
+    blob, index, data = await origin.index(layer)
     record = SourceRecord(
         layer=layer,
         media_type=blob.media_type,

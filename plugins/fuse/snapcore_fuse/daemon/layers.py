@@ -66,7 +66,7 @@ class Layers:
         self._nursery: Final = nursery
         self._supplies: Final[dict[str, Supply]] = {}
         self._ahead: Final = Ahead(nursery)
-        self._promised: Final[set[str]] = set()
+        self._resolved: Final[dict[str, Resolved]] = {}
 
     def __len__(self) -> int:
         return len(self._lazy)
@@ -74,7 +74,7 @@ class Layers:
     @property
     def promised(self) -> bool:
         """Whether somebody has a layer resolved, and will ask for it to be made next."""
-        return any(os.path.isdir(directory) for directory in self._promised)
+        return any(map(os.path.isdir, self._resolved))
 
     def load(self) -> None:
         """Serve what is on disk, without any network. A layer that is damaged is left out.
@@ -136,7 +136,9 @@ class Layers:
         except NoIndex as reason:
             return Outcome(str(reason))
         await trio.to_thread.run_sync(_keep, Files(request.directory), found)
-        self._promised.add(request.directory)
+        for directory in [each for each in self._resolved if not os.path.isdir(each)]:
+            del self._resolved[directory]
+        self._resolved[request.directory] = found
         return Outcome()
 
     async def build(self, request: Build) -> Outcome:
@@ -149,12 +151,14 @@ class Layers:
             SnapcoreError: a layer below cannot be read; or the disk is full.
         """
         self._check(request.directory)
-        self._promised.discard(request.directory)
+        resolved = self._resolved.pop(request.directory, None)
         files = Files(request.directory)
         style = WhiteoutStyle(request.style)
         below = [self._below(number) for number in request.parents]
         try:
-            record, index, table = await trio.to_thread.run_sync(self._make, files, style, below)
+            record, index, table = await trio.to_thread.run_sync(
+                self._make, files, resolved, style, below
+            )
         except NotLazy as reason:
             return Outcome(str(reason))
         if request.trial:
@@ -217,10 +221,17 @@ class Layers:
         return lazy.table if lazy else os.path.join(self._places.snapshot(number), _UPPER)
 
     def _make(
-        self, files: Files, style: WhiteoutStyle, below: Sequence[Table | str]
+        self,
+        files: Files,
+        resolved: Resolved | None,
+        style: WhiteoutStyle,
+        below: Sequence[Table | str],
     ) -> tuple[SourceRecord, LayerIndex, Table]:
-        record = SourceRecord.read(files.source)
-        index = _index(files, record, self._stock.limits)
+        if resolved is not None:
+            record, index = resolved.record, resolved.index
+        else:
+            record = SourceRecord.read(files.source)
+            index = _index(files, record, self._stock.limits)
         with ExitStack() as opened:
             layers = [
                 each if isinstance(each, Table) else _open(each, style, opened) for each in below

@@ -59,8 +59,8 @@ class Origin:
         self._one_list: Final = trio.Lock()
         self._places: Final = trio.CapacityLimiter(_INDEXES_AT_A_TIME)
 
-    async def index(self, layer: Layer) -> tuple[Descriptor, LayerIndex]:
-        """Return a layer's blob, as its manifest describes it, and its index.
+    async def index(self, layer: Layer) -> tuple[Descriptor, LayerIndex, bytes]:
+        """Return a layer's blob, as its manifest describes it, its index, and that as bytes.
 
         Raises:
             NoIndex: it has none, or none that may be believed, or is too small to pay.
@@ -82,8 +82,9 @@ class Origin:
             if plan.format is LayerFormat.ESTARGZ:
                 toc = _digest(descriptor.annotations[TOC_DIGEST])
                 reading = open_estargz(source, toc, self._limits)
-                return descriptor, await self._read(layer, descriptor, reading)
-            return descriptor, await self._published(layer, source, plan.format)
+                index = await self._read(layer, descriptor, reading)
+                return descriptor, index, await trio.to_thread.run_sync(index.to_bytes)
+            return descriptor, *await self._published(layer, source, plan.format)
 
     async def diff_ids(self, layer: Layer) -> dict[str, str]:
         """Return the diff IDs of a layer's image by the digests of its layers.
@@ -139,7 +140,7 @@ class Origin:
 
     async def _published(
         self, layer: Layer, source: LayerSource, wanted: LayerFormat
-    ) -> LayerIndex:
+    ) -> tuple[LayerIndex, bytes]:
         trust = self._settings.index_trust
         pinned = Reference.parse(layer.image).digest is not None
         if trust is IndexTrust.NEVER or (trust is IndexTrust.TAG and pinned):
@@ -154,7 +155,8 @@ class Origin:
             raise NoIndex(f"its index of {blob.size} bytes is larger than {MAX_INDEX_BYTES}")
         await self._registries.client(layer).fetch(blob, Reference.parse(layer.image))
         data = await trio.to_thread.run_sync(self._registries.document, blob, MAX_INDEX_BYTES)
-        return await trio.to_thread.run_sync(load_index, data, wanted, source, self._limits)
+        index = await trio.to_thread.run_sync(load_index, data, wanted, source, self._limits)
+        return index, data
 
     async def _published_blobs(self, layer: Layer) -> Mapping[str, Descriptor]:
         """Return the indexes that are published for an image, by the layers they are of."""

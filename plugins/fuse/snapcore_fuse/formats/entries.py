@@ -6,7 +6,7 @@ where one is expected follows from those before it, and only the difference is k
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -169,6 +169,14 @@ class EntryPacker:
         self._offsets.extend(offsets)
         self._starts.extend(starts)
         self._expected = place
+
+
+def pack(entries: Iterable[IndexedEntry], block: int) -> PackedEntries:
+    """Return entries packed; `block` as for `EntryPacker`."""
+    packer = EntryPacker(block)
+    for indexed in entries:
+        packer.add(indexed)
+    return packer.finish()
 
 
 def expected(entry: Entry, start: int, block: int) -> int:

@@ -23,14 +23,17 @@ MAX_RAW: Final = 256 << 20
 """Most bytes that an index may have when unpacked; that much memory it may take."""
 _MAGIC: Final = b"snapidx\x01"
 _CHECKSUM: Final = 32
-_LEVEL: Final = 12
+KEPT: Final = 3
+"""Level of compression of an index that is only kept: those beyond take longer than a disk."""
+PUBLISHED: Final = 12
+"""Level of one that is made once and fetched often."""
 _T = TypeVar("_T", bound=msgspec.Struct)
 
 
-def seal(document: msgspec.Struct) -> bytes:
+def seal(document: msgspec.Struct, level: int = PUBLISHED) -> bytes:
     """Return a document as bytes that `unseal` reads back."""
     raw = msgspec.msgpack.encode(document)
-    body = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True).compress(raw)
+    body = zstandard.ZstdCompressor(level=level, write_content_size=True).compress(raw)
     return _MAGIC + hashlib.sha256(body).digest() + body
 
 

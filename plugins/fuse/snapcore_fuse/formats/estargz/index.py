@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from itertools import pairwise
 from operator import lt
 from typing import Final
@@ -13,8 +13,8 @@ from snapcore.archive import Limits
 from snapcore.errors import RefusedInput
 from snapcore.oci import Digest
 from snapcore_fuse.formats.cuts import Cuts
-from snapcore_fuse.formats.entries import EntryPacker, PackedEntries, unpack
-from snapcore_fuse.formats.envelope import from_bytes, seal, to_bytes, unseal
+from snapcore_fuse.formats.entries import PackedEntries, pack, unpack
+from snapcore_fuse.formats.envelope import KEPT, from_bytes, seal, to_bytes, unseal
 from snapcore_fuse.formats.estargz.footer import locate
 from snapcore_fuse.formats.estargz.layout import Layout
 from snapcore_fuse.formats.estargz.members import (
@@ -58,12 +58,14 @@ class EstargzIndex:
         entries: PackedEntries,
         prefetch: int,
         limits: Limits,
+        parsed: Sequence[IndexedEntry] = (),
     ) -> None:
         """Hold what was parsed; made by `open_estargz` and `from_bytes`."""
         self._source = source
         self._members = members
         self._entries = entries
         self._limits = limits
+        self._parsed = parsed
         self._reader = EstargzReader(members)
         self._prefetch = prefetch
 
@@ -85,9 +87,14 @@ class EstargzIndex:
     def entries(self) -> Iterator[IndexedEntry]:
         """Yield the entries in order, the table itself last.
 
+        The first time they are those of the table, if it was just parsed, and then let go.
+
         Raises:
             RefusedInput: one breaks a rule of the strict reader.
         """
+        parsed, self._parsed = self._parsed, ()
+        if parsed:
+            return iter(parsed)
         return unpack(self._entries, self._limits, _UNPADDED, self._reader.size)
 
     def to_bytes(self) -> bytes:
@@ -107,7 +114,8 @@ class EstargzIndex:
                 to_bytes(members.sizes),
                 members.digests,
                 self._entries,
-            )
+            ),
+            KEPT,
         )
 
     @classmethod
@@ -161,10 +169,9 @@ def open_estargz(
         begin = table.offset
     member = tail[table.offset - begin : table.end - begin]
     layout = Layout(table, limits)
-    packer = EntryPacker(_UNPADDED)
-    for indexed in layout.entries(read_table(member, toc_digest)):
-        packer.add(indexed)
-    return EstargzIndex(source, layout.members(), packer.finish(), layout.prefetch, limits)
+    entries = tuple(layout.entries(read_table(member, toc_digest)))
+    packed = pack(entries, _UNPADDED)
+    return EstargzIndex(source, layout.members(), packed, layout.prefetch, limits, entries)
 
 
 def _members(kept: _Document, blob_size: int) -> Members:
