@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from snapcore.cli.flags import Verbs
+from snapcore.cli.images_commit import commit
 from snapcore.cli.images_export import export
 from snapcore.cli.images_import import import_
 from snapcore.cli.images_index import index
@@ -36,5 +37,18 @@ def tag(context: click.Context, source: str, targets: tuple[str, ...], force: bo
             write_record(session.format, record(node.tag(source, target, force=force)))
 
 
-for _command in (ls, rm, check, inspect, status, index, mount, unmount, unpack, import_, export):
+for _command in (
+    ls,
+    rm,
+    check,
+    inspect,
+    status,
+    index,
+    mount,
+    unmount,
+    unpack,
+    import_,
+    export,
+    commit,
+):
     images.add_command(_command)

@@ -23,6 +23,7 @@ from snapcore.cli.output import (
     write_text,
 )
 from snapcore.cli.session import Session
+from snapcore.cli.snapshots_diff import diff
 from snapcore.cli.snapshots_verify import verify
 from snapcore.cli.text import rfc3339
 
@@ -239,6 +240,7 @@ def rm(context: click.Context, keys: tuple[str, ...]) -> None:
                 reclaim(snapshotter)
 
 
+snapshots.add_command(diff)
 snapshots.add_command(verify)
 
 

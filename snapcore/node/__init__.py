@@ -15,6 +15,8 @@ from snapcore.node.recovery import DamagedBlob as DamagedBlob
 from snapcore.node.recovery import Recovery as Recovery
 from snapcore.node.repair import Repair as Repair
 from snapcore.node.selection import Snapshotters as Snapshotters
+from snapcore.node.values import CommitOptions as CommitOptions
+from snapcore.node.values import CommittedImage as CommittedImage
 from snapcore.node.values import ImageCheck as ImageCheck
 from snapcore.node.values import ImageInspection as ImageInspection
 from snapcore.node.values import Policy as Policy

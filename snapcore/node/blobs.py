@@ -1,11 +1,12 @@
-"""Which blobs an image consists of."""
+"""Which blobs an image consists of, and adding small ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 from snapcore.content import ContentStore
-from snapcore.errors import RefusedInput
+from snapcore.errors import AlreadyExists, RefusedInput
 from snapcore.oci import Descriptor, Platform, is_index
 from snapcore.unpack import choose, read_document
 from snapcore.unpack.handlers import MAX_INDEX_DEPTH
@@ -42,3 +43,27 @@ def _walk(
     for child in children:
         yield from _walk(store, child, platform, depth + 1)
     yield blob
+
+
+def put_blob(store: ContentStore, blob: Descriptor, data: bytes, given: Mapping[str, str]) -> None:
+    """Put a small blob into the content store, where it may be already; blocks.
+
+    Args:
+        store: gets it.
+        blob: says its digest and size.
+        data: its bytes.
+        given: labels, added to those that it has.
+
+    Raises:
+        SnapcoreError: the store cannot be written.
+    """
+    with (
+        suppress(AlreadyExists),
+        store.ingest(f"made-{blob.digest}", total=blob.size, expected=blob.digest) as ingest,
+    ):
+        ingest.truncate()
+        ingest.write(data)
+        ingest.commit(labels=given)
+        return
+    if given:
+        store.update(blob.digest, given, tuple(f"labels.{key}" for key in given))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,8 +15,9 @@ import trio
 
 from snapcore import labels
 from snapcore.content import ContentStore
-from snapcore.errors import AlreadyExists, NotFound, Unimplemented
+from snapcore.errors import NotFound, Unimplemented
 from snapcore.metadata import CONTENT, Resource
+from snapcore.node.blobs import put_blob
 from snapcore.node.connection import Access, registry_client
 from snapcore.node.node import Node
 from snapcore.oci import Descriptor, Digest, Platform, Reference, parse_config
@@ -169,22 +170,9 @@ def _keep(node: Node, plugin: str, artifact: Artifact) -> None:
     key = f"{labels.GC_REF_CONTENT}.index.{plugin}"
     with _held(node, [manifest, artifact.subject, *blobs]):
         for blob, data in artifact.blobs:
-            _put(store, blob, data, {})
-        _put(store, manifest, artifact.manifest, child_labels(blobs))
+            put_blob(store, blob, data, {})
+        put_blob(store, manifest, artifact.manifest, child_labels(blobs))
         store.update(artifact.subject.digest, {key: str(manifest.digest)}, (f"labels.{key}",))
-
-
-def _put(store: ContentStore, blob: Descriptor, data: bytes, given: Mapping[str, str]) -> None:
-    with (
-        suppress(AlreadyExists),
-        store.ingest(f"index-{blob.digest}", total=blob.size, expected=blob.digest) as ingest,
-    ):
-        ingest.truncate()
-        ingest.write(data)
-        ingest.commit(labels=given)
-        return
-    if given:
-        store.update(blob.digest, given, tuple(f"labels.{key}" for key in given))
 
 
 @contextmanager

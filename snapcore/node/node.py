@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-import trio
-
+from snapcore.archive import DiffOptions, WrittenLayer
 from snapcore.config import NodeConfig
 from snapcore.errors import InvalidArgument, PermissionDenied
 from snapcore.metadata import Image, MountRecord
-from snapcore.node.acquire import Acquisition, NoSource, RegistrySource, Source, unpacking
+from snapcore.node.arrivals import Arrivals
 from snapcore.node.collecting import Garbage
+from snapcore.node.committing import Committer
 from snapcore.node.connection import registry_client
+from snapcore.node.diffing import diff_snapshot
 from snapcore.node.ground import open_ground
 from snapcore.node.holding import LeasedWork, leased
 from snapcore.node.images import Images
@@ -26,10 +27,16 @@ from snapcore.node.pushing import push_image
 from snapcore.node.recovery import Recovery
 from snapcore.node.repair import Repair
 from snapcore.node.selection import Snapshotters
-from snapcore.node.tally import DiskTally
 from snapcore.node.transfer import find_images
-from snapcore.node.values import PullOptions, PullResult, PushOptions, UnpackChoice
-from snapcore.oci import Descriptor, Platform, Reference
+from snapcore.node.values import (
+    CommitOptions,
+    CommittedImage,
+    PullOptions,
+    PullResult,
+    PushOptions,
+    UnpackChoice,
+)
+from snapcore.oci import Platform, Reference
 from snapcore.registry import ArchiveKind, Outgoing
 from snapcore.snapshots import Checkpoint, HookTrace, Probe, Snapshotter, no_checkpoint
 from snapcore.unpack import Events, Resolved, Workplace, no_events, reclaim, single_error
@@ -80,6 +87,7 @@ class Node:
             self.garbage = Garbage(
                 config.root, ground, self.snapshotters, self._mounter, inventories
             )
+            self._arrivals = Arrivals(config, environment, ground, self.images, self.integrity)
             self._resources = self._resources.pop_all()
 
     @classmethod
@@ -175,30 +183,10 @@ class Node:
         options = options or PullOptions()
         name = Reference.parse(reference)
         place = self._writable("pulling an image")
-        choice = options.choice
         # Opened before the first request: a backend that cannot work should cost no download.
-        snapshotters = self._chosen(choice)
-        if options.policy != "always":
-            local = await self._pull_locally(str(name), options, snapshotters, events)
-            if local is not None:
-                return local
+        snapshotters = self._chosen(options.choice)
         with single_error():
-            client = registry_client(
-                self.content,
-                self.config.registry,
-                name.host,
-                options,
-                self._environment,
-            )
-            try:
-                if snapshotters:
-                    place.workers.start()
-                target, _ = await client.resolve(name)
-                events(Resolved(str(name), target))
-                source = RegistrySource(client, name, options)
-                return await self._acquire(str(name), target, source, choice, snapshotters, events)
-            finally:
-                client.close()
+            return await self._arrivals.pull(place, name, options, snapshotters, events)
 
     async def import_(
         self,
@@ -226,7 +214,7 @@ class Node:
             RefusedInput, DigestMismatch: the content is not acceptable.
         """
         choice = choice or UnpackChoice()
-        self._writable("importing an image")
+        place = self._writable("importing an image")
         if name:
             Reference.parse(name)
         snapshotters = self._chosen(choice)
@@ -236,8 +224,8 @@ class Node:
             for reference, target in found.named(name):
                 events(Resolved(reference, target))
                 results.append(
-                    await self._acquire(
-                        reference, target, found.source, choice, snapshotters, found.events
+                    await self._arrivals.acquire(
+                        place, reference, target, found.source, choice, snapshotters, found.events
                     )
                 )
         return tuple(results)
@@ -252,13 +240,13 @@ class Node:
             Unavailable, PermissionDenied: the registry that is recorded for one.
         """
         choice = choice or UnpackChoice()
-        self._writable("unpacking an image")
+        place = self._writable("unpacking an image")
         image = self.images.get(reference)
         snapshotters = self._chosen(replace(choice, unpack=True))
         with single_error():
             async with self.recovery.source(image.target) as source:
-                return await self._acquire(
-                    image.name, image.target, source, choice, snapshotters, events
+                return await self._arrivals.acquire(
+                    place, image.name, image.target, source, choice, snapshotters, events
                 )
 
     async def export(
@@ -295,7 +283,7 @@ class Node:
             DigestMismatch: a blob is damaged.
             ResourceExhausted, PermissionDenied: the file system's.
         """
-        wanted = None if all_platforms else _platform(platform)
+        wanted = None if all_platforms else Platform.or_local(platform)
         if kind not in tuple(ArchiveKind):
             raise InvalidArgument(f"unknown kind of archive: {kind!r}")
         images = [self.images.get(reference) for reference in references]
@@ -333,17 +321,14 @@ class Node:
         """
         options = options or PushOptions()
         name = Reference.parse(destination or reference)
-        platform = None if options.all_platforms else _platform(options.platform)
+        platform = None if options.all_platforms else Platform.or_local(options.platform)
         image = self.images.get(reference)
         client = registry_client(
             self.content, self.config.registry, name.host, options, self._environment
         )
-        with single_error():
-            try:
-                async with self.recovery.whole([image], platform, events):
-                    return await push_image(client, self.content, image, name, platform, events)
-            finally:
-                client.close()
+        with single_error(), closing(client):
+            async with self.recovery.whole([image], platform, events):
+                return await push_image(client, self.content, image, name, platform, events)
 
     def mount(
         self,
@@ -416,6 +401,64 @@ class Node:
             with mounted(request, state, work) as directory:
                 yield directory
 
+    def diff(
+        self,
+        key: str,
+        write: Callable[[bytes], object],
+        options: DiffOptions | None = None,
+        *,
+        snapshotter: str = "",
+    ) -> WrittenLayer:
+        """Write what a snapshot has changed of its parent, as a layer; blocks.
+
+        Args:
+            key: an Active snapshot, in which nobody should write meanwhile; or a Committed one.
+            write: takes all of the bytes that it is given.
+            options: see `DiffOptions`.
+            snapshotter: whose snapshot; the node's choice for "".
+
+        Raises:
+            NotFound: no such snapshot.
+            FailedPrecondition: it is a View, or something changed while it was read.
+            RefusedInput: something in it can be in no layer.
+            PermissionDenied: this process may not mount what is compared.
+        """
+        options, what = options or DiffOptions(), "comparing snapshots"
+        state = self._writable(what).state
+        with self._working(what, options.checkpoint) as work:
+            return diff_snapshot(self.snapshotter(snapshotter), key, write, options, state, work)
+
+    async def commit(
+        self,
+        key: str,
+        name: str,
+        options: CommitOptions | None = None,
+        *,
+        events: Events = no_events,
+    ) -> CommittedImage:
+        """Make an image of a changed snapshot, which stays as it is.
+
+        Args:
+            key: an Active snapshot of an image's, or of nothing.
+            name: of the new image.
+            options: see `CommitOptions`.
+            events: told what happens, partly from worker threads.
+
+        Raises:
+            AlreadyExists: the name is taken, and `force` is not given.
+            NotFound: no such snapshot, or no image that it stands on.
+            InvalidArgument: a malformed name or change, or several such images.
+            SnapcoreError: as `diff`, and as unpacking the image.
+        """
+        options = options or CommitOptions()
+        place = self._writable("making an image")
+        committer = Committer(place, self._metadata, self.images, self.recovery, self._arrivals)
+        snapshotter = self.snapshotter(options.snapshotter)
+        with single_error():
+            return await committer.commit(
+                snapshotter, key, str(Reference.parse(name)), options, events
+            )
+
     def tag(self, source: str, target: str, *, force: bool = False) -> Image:
         """Give an image another name.
 
@@ -441,55 +484,14 @@ class Node:
 
     def _request(self, reference: str, rw: bool, snapshotter: str, platform: str) -> MountRequest:
         image = self.images.get(reference)
-        located = self.images.locate(image, _platform(platform))
+        located = self.images.locate(image, Platform.or_local(platform))
         return MountRequest(
             image.name, self.images.chain_id(located), self.snapshotter(snapshotter), rw
         )
 
     def _chosen(self, choice: UnpackChoice) -> tuple[Snapshotter, ...]:
-        _platform(choice.platform)
+        Platform.or_local(choice.platform)
         if not choice.unpack:
             return ()
         names = choice.snapshotters or self.snapshotters.default_names()
         return tuple(self.snapshotter(name) for name in dict.fromkeys(names))
-
-    async def _pull_locally(
-        self,
-        name: str,
-        options: PullOptions,
-        snapshotters: Sequence[Snapshotter],
-        events: Events,
-    ) -> PullResult | None:
-        """Do a pull with what is here; None if the policy says to ask the registry after all."""
-        platform = _platform(options.choice.platform)
-        target = self.images.enough(name, platform, options.policy, snapshotters)
-        if target is None:
-            return None
-        events(Resolved(name, target))
-        with single_error():
-            return await self._acquire(
-                name, target, NoSource(), options.choice, snapshotters, events
-            )
-
-    async def _acquire(
-        self,
-        name: str,
-        target: Descriptor,
-        source: Source,
-        choice: UnpackChoice,
-        snapshotters: Sequence[Snapshotter],
-        events: Events,
-    ) -> PullResult:
-        options, extent = unpacking(self.config.unpack, choice, source.origin)
-        tally = DiskTally(snapshotters, events)
-        what = "unpacking an image"
-        with self._working(what, trio.from_thread.check_cancelled) as work:
-            async with self.integrity.recording(snapshotters, tally) as listen:
-                acquisition = Acquisition(self._writable(what), source, listen, work)
-                manifests = await acquisition.run(target, extent, snapshotters, options)
-            await trio.to_thread.run_sync(self.images.put, name, target)
-        return PullResult(name, target, manifests, tally.peak)
-
-
-def _platform(text: str) -> Platform:
-    return Platform.parse(text) if text else Platform.local()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from snapcore.archive import Compression, WrittenLayer
 from snapcore.config import Discard
 from snapcore.oci import Descriptor
 from snapcore.unpack import UnpackedManifest
@@ -169,3 +170,52 @@ class ImageInspection:
     config: Descriptor
     config_bytes: bytes
     chain_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommitOptions:
+    """How an image is made of a snapshot.
+
+    Attributes:
+        snapshotter: whose snapshot; the node's choice for "".
+        base: the image that the snapshot stands on; found by itself for "".
+        author: who made it.
+        comment: free text.
+        changes: instructions of a Dockerfile, see `snapcore.oci.runtime`.
+        compression: of the new layer.
+        epoch: seconds since 1970: the image's time, which no time in its layer is later than
+            (SOURCE_DATE_EPOCH); None for now, and times as they are.
+        unpack: make the snapshot of the new image too.
+        force: take the name from another image.
+    """
+
+    snapshotter: str = ""
+    base: str = ""
+    author: str = ""
+    comment: str = ""
+    changes: tuple[str, ...] = ()
+    compression: Compression = Compression.GZIP
+    epoch: int | None = None
+    unpack: bool = True
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedImage:
+    """An image that was made.
+
+    Attributes:
+        reference: its name.
+        descriptor: of its manifest.
+        config: of its config.
+        layer: the new one, on top.
+        chain_id: name of its snapshot.
+        base: the manifest that it was made of; None for a first layer.
+    """
+
+    reference: str
+    descriptor: Descriptor
+    config: Descriptor
+    layer: WrittenLayer
+    chain_id: str
+    base: Descriptor | None

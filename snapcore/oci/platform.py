@@ -80,6 +80,15 @@ class Platform:
         """Return this host's platform."""
         return cls.of("linux", host.machine())
 
+    @classmethod
+    def or_local(cls, text: str) -> Platform:
+        """Parse a platform; this host's for "".
+
+        Raises:
+            InvalidArgument: as `parse`.
+        """
+        return cls.parse(text) if text else cls.local()
+
     def rank(self, candidate: Platform) -> int | None:
         """Say how well `candidate` runs here: 0 is best, larger is worse, None not at all."""
         if (candidate.os, candidate.architecture) != (self.os, self.architecture):

@@ -26,6 +26,7 @@ from snapcore.registry.images.export import Export as Export
 from snapcore.registry.images.layout import LayoutSource as LayoutSource
 from snapcore.registry.images.sinks import Sink as Sink
 from snapcore.registry.images.sinks import new_directory as new_directory
+from snapcore.registry.images.sinks import new_file as new_file
 from snapcore.registry.images.sinks import new_tar as new_tar
 from snapcore.registry.images.sinks import open_tar as open_tar
 from snapcore.registry.interrupt import run_blocking as run_blocking

@@ -30,6 +30,7 @@ VERBS = {
                 "index",
                 "mount",
                 "unmount",
+                "commit",
                 "unpack",
                 "import",
                 "export",
@@ -51,6 +52,7 @@ VERBS = {
                 "label",
                 "rm",
                 "verify",
+                "diff",
             ),
         )
     ),

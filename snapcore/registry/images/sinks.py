@@ -7,7 +7,7 @@ import select
 import shutil
 import stat
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, Protocol
 
@@ -78,12 +78,15 @@ def new_directory(path: str) -> Iterator[Sink]:
 
 
 @contextmanager
-def new_tar(path: str, *, force: bool) -> Iterator[Sink]:
-    """Write a tar for the duration of a `with` block; it gets its name at the end.
+def new_file(path: str, *, force: bool) -> Iterator[Callable[[bytes | memoryview], None]]:
+    """Write a file for the duration of a `with` block; it gets its name at the end.
 
     Args:
         path: its name.
         force: replace a file of that name.
+
+    Yields:
+        What takes all of the bytes that it is given.
 
     Raises:
         AlreadyExists: the name is taken.
@@ -95,12 +98,23 @@ def new_tar(path: str, *, force: bool) -> Iterator[Sink]:
     partial = _partial(target)
     with _as_ours(path), _removed_on_failure(partial):
         with open(partial, "xb") as out:
-            writer = TarWriter(lambda data: _write_file(out.fileno(), data))
-            yield writer
-            writer.end()
+            yield lambda data: _write_file(out.fileno(), data)
             os.fsync(out.fileno())
         os.rename(partial, target)
         _sync(os.path.dirname(target))
+
+
+@contextmanager
+def new_tar(path: str, *, force: bool) -> Iterator[Sink]:
+    """Write a tar as `new_file` writes a file.
+
+    Raises:
+        SnapcoreError: as `new_file`.
+    """
+    with new_file(path, force=force) as write:
+        writer = TarWriter(write)
+        yield writer
+        writer.end()
 
 
 @contextmanager
