@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from snapcore.errors import SnapcoreError
-from snapcore.snapshots import Checkpoint, Kind, Snapshotter
+from snapcore.snapshots import Kind, Snapshotter
 
 Hook: TypeAlias = Literal["prepare", "commit", "remove", "cleanup"]
 State: TypeAlias = Mapping[str, tuple[Kind, str]]
@@ -35,20 +35,18 @@ class Call:
     name: str = ""
     parent: str = ""
 
-    def make(self, snapshotter: Snapshotter, checkpoint: Checkpoint) -> str:
+    def make(self, snapshotter: Snapshotter) -> str:
         """Make the call; return the class of the error that it raised, "" for none."""
         try:
             match self.hook:
                 case "prepare":
-                    snapshotter.prepare(self.key, self.parent, passing=True, checkpoint=checkpoint)
+                    snapshotter.prepare(self.key, self.parent, passing=True)
                 case "commit":
-                    snapshotter.commit(
-                        self.name, self.key, parent=self.parent, checkpoint=checkpoint
-                    )
+                    snapshotter.commit(self.name, self.key, parent=self.parent)
                 case "remove":
-                    snapshotter.remove(self.key, checkpoint=checkpoint)
+                    snapshotter.remove(self.key)
                 case "cleanup":
-                    snapshotter.cleanup(checkpoint=checkpoint)
+                    snapshotter.cleanup()
         except SnapcoreError as error:
             return type(error).__name__
         return ""

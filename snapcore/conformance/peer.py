@@ -6,12 +6,9 @@ Both talk in lines of JSON.
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from types import TracebackType
 from typing import IO, Final, Self
 
@@ -19,7 +16,8 @@ import msgspec
 
 from snapcore.conformance.history import Call, Event
 from snapcore.errors import Unavailable
-from snapcore.snapshots import OptionValue, Snapshotter, no_checkpoint, open_snapshotter
+from snapcore.faults import arm
+from snapcore.snapshots import OptionValue, Snapshotter, open_snapshotter
 
 _STARTED: Final = b"open\n"
 
@@ -43,10 +41,12 @@ class Order(msgspec.Struct, frozen=True):
 
     Attributes:
         call: the call.
-        die_at: the process kills itself at this checkpoint of the call; 0 for never.
+        points: file in which to count, from now on, the points of `snapcore.faults`; "" for none.
+        die_at: the process kills itself at this point; 0 for never.
     """
 
     call: Call
+    points: str = ""
     die_at: int = 0
 
 
@@ -75,9 +75,9 @@ class Peer:
         if self._pipe(self._process.stdout).readline() != _STARTED:
             raise Unavailable("another process could not open the snapshotter")
 
-    def begin(self, call: Call, *, die_at: int = 0) -> None:
-        """Have it make a call; `end` waits for the outcome."""
-        self._send(msgspec.json.encode(Order(call, die_at)))
+    def begin(self, call: Call, *, points: str = "", die_at: int = 0) -> None:
+        """Have it make a call, as `Order` says; `end` waits for the outcome."""
+        self._send(msgspec.json.encode(Order(call, points, die_at)))
 
     def end(self) -> Event | None:
         """Return how the call ended, None if the process has died of it."""
@@ -116,35 +116,18 @@ def main() -> None:
         answers.flush()
         for line in orders:
             order = msgspec.json.decode(line, type=Order)
-            event = happened(snapshotter, order.call, die_at=order.die_at)
+            if order.points:
+                arm(order.die_at, order.points)
+            event = happened(snapshotter, order.call)
             answers.write(msgspec.json.encode(event) + b"\n")
             answers.flush()
 
 
-def happened(snapshotter: Snapshotter, call: Call, *, die_at: int = 0) -> Event:
-    """Make a call and return how it went.
-
-    Args:
-        snapshotter: whose call it is.
-        call: the call.
-        die_at: this process kills itself at this checkpoint; 0 for never.
-    """
-    checkpoint = _killing(die_at) if die_at else no_checkpoint
+def happened(snapshotter: Snapshotter, call: Call) -> Event:
+    """Make a call and return how it went."""
     begun = time.monotonic_ns()
-    outcome = call.make(snapshotter, checkpoint)
+    outcome = call.make(snapshotter)
     return Event(call, outcome, begun, time.monotonic_ns())
-
-
-def _killing(number: int) -> Callable[[], None]:
-    left = number
-
-    def checkpoint() -> None:
-        nonlocal left
-        left -= 1
-        if not left:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return checkpoint
 
 
 if __name__ == "__main__":
