@@ -40,6 +40,14 @@ from snapcore.locks import FileLock
 _BUSY_SECONDS: Final = 30.0
 _SPARE_CONNECTIONS: Final = 4
 _POLL_SECONDS: Final = 0.02
+_WRITING: Final = frozenset(
+    {
+        apsw.SQLITE_IOERR_WRITE,
+        apsw.SQLITE_IOERR_FSYNC,
+        apsw.SQLITE_IOERR_DIR_FSYNC,
+        apsw.SQLITE_IOERR_TRUNCATE,
+    }
+)
 _ROOM_FOR_LOG: Final = 64 * 1024
 """Bytes below which a `-wal` and a `-shm` file may not find room (sqlite.org/walformat.html)."""
 
@@ -367,4 +375,8 @@ def _opening_or_io(path: str, error: apsw.Error) -> SnapcoreError:
         return ResourceExhausted(f"{path!r} has no room to write: {error}")
     if isinstance(error, apsw.CantOpenError):
         return PermissionDenied(f"{path!r} cannot be opened or written: {error}")
+    if getattr(error, "extendedresult", 0) in _WRITING:
+        return DataLoss(
+            f"what was written to {path!r} did not reach the disk: {error}; check the disk"
+        )
     return DataLoss(f"{path!r} is damaged or cannot be read: {error}")

@@ -47,18 +47,6 @@ def check_interrupted(root: Root) -> None:
     assert root.check_clean() in ([], [str(root.image.layers[0].diff_id)])
 
 
-def _arrived(root: Root) -> int:
-    """Return how much of the second layer is on disk; the first is whole by then."""
-    digest = str(root.image.layers[-1].descriptor.digest)
-    for directory in (root.path / "content/ingest").glob("*"):
-        try:
-            if digest in (directory / "ref").read_text():
-                return (directory / "data").stat().st_size
-        except FileNotFoundError:
-            continue
-    return 0
-
-
 def _applying(root: Root, child: subprocess.Popen[str]) -> tuple[Watched, Watched]:
     """Return the zygote and the worker, stopped, in the midst of the second layer."""
 
@@ -82,7 +70,7 @@ def test_a_killed_download_is_resumed(root: Root) -> None:
     root.image.registry.spoil(f"GET /v2/slow{root.image.last}", stall(HALF))
 
     with root.pulling() as child:
-        until(lambda: _arrived(root) == HALF, "half a layer has arrived")
+        until(lambda: root.arrived() == HALF, "half a layer has arrived")
         until(lambda: len(root.unfinished()["ingests"]) == 1, "everything else has")
         (zygote,) = children(child.pid)
         with closing(Watched(zygote)) as watched:
@@ -95,7 +83,7 @@ def test_a_killed_download_is_resumed(root: Root) -> None:
     after = root.unfinished()
     assert (after["mount points"], after["owners"], after["owners of snapshots"]) == ((), (), ())
     assert len(after["ingests"]) == 1
-    assert _arrived(root) == HALF
+    assert root.arrived() == HALF
     root.pull()
     *_, resumed = root.image.registry.requests(root.image.last)
     assert resumed.headers["range"] == f"bytes={HALF}-"

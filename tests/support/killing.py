@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +21,8 @@ from snapcore.mount import mounts_below
 from snapcore_fuse.daemon.client import Daemon
 from snapcore_fuse.daemon.places import Places
 from snapcore_fuse.settings import Settings
-from support.aftermath import Again, Leftovers, Root, right_of, settle
-from support.cli import call
+from support.aftermath import Again, Leftovers, Right, Root, right_of, settle
+from support.cli import call, child_environment
 from support.nodes import until
 from support.warm import Killed, Warm
 
@@ -102,6 +103,54 @@ class Count:
     left: Leftovers = field(default_factory=Leftovers)
 
 
+@dataclass(frozen=True, slots=True)
+class Injection:
+    """What strace does to system calls.
+
+    Attributes:
+        calls: their names; a `?` before one that some machines do not have.
+        effect: `error=EIO` instead of the call, or `signal=KILL` once it is done.
+        when: at which of a thread's calls, from 1.
+    """
+
+    calls: tuple[str, ...]
+    effect: str
+    when: int
+
+
+@dataclass(frozen=True, slots=True)
+class Injected:
+    """What came of an injection.
+
+    Attributes:
+        injection: which.
+        code: how the command ended.
+        said: on stderr.
+        log: the calls, one a line, in the order in which they ended.
+        left: what it left.
+    """
+
+    injection: Injection
+    code: int
+    said: str
+    log: str
+    left: Leftovers
+
+    @property
+    def happened(self) -> bool:
+        """Whether there was such a call."""
+        return "(INJECTED)" in self.log or "killed by SIGKILL" in self.log
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A prepared scenario."""
+
+    fresh: Path | None
+    right: Right
+    again: Again
+
+
 class Sweeper:
     """Kills verbs on one backend.
 
@@ -136,29 +185,73 @@ class Sweeper:
             scenario: the verb.
             choose: given how many points there are, returns at which.
         """
-        verb = self._arguments(scenario.verb)
-        fresh = self._prepare(scenario)
-        self._copy(fresh)
-        before = self._warm.call(right_of, self._root)
-        assert self._run_armed(0, verb) == 0
-        right = self._warm.call(right_of, self._root).over(before)
+        ready = self._ready(scenario)
         count = Count(os.stat(self._points).st_size // WIDTH)
-        again = Again(verb, scenario.codes)
         for number in choose(count.points):
-            self._copy(fresh)
-            self._run_armed(number, verb)
+            self._copy(ready.fresh)
+            self._run_armed(number, ready.again.arguments)
             reached = self._points.read_text(errors="replace").splitlines()
             # What happens at the same time may come to fewer points.
             count.killed += len(reached) >= number
             where = f"{number} ({reached[min(number, len(reached)) - 1].strip()})"
-            try:
-                left = self._warm.call(settle, self._root, right, again)
-                until(lambda: not self._mounts(), "nothing is mounted any more")
-            except AssertionError as error:
-                left = Leftovers(wrong=[str(error)])
-            count.left.add(left, where)
+            count.left.add(self._settled(ready), where)
         self._copy(None)
         return count
+
+    def inject(self, scenario: Scenario, injections: Iterable[Injection]) -> Iterator[Injected]:
+        """Have system calls of a verb fail or kill it, and look each time what is left.
+
+        Args:
+            scenario: the verb.
+            injections: one a run.
+
+        Yields:
+            What came of each.
+        """
+        ready = self._ready(scenario)
+        for injection in injections:
+            self._copy(ready.fresh)
+            done, log = self._run_traced(injection, ready.again.arguments)
+            until(self._nobody_is_left, "all processes have ended")
+            yield Injected(injection, done.returncode, done.stderr, log, self._settled(ready))
+        self._copy(None)
+
+    def _ready(self, scenario: Scenario) -> _Ready:
+        """Prepare a scenario, and run its verb once to see what is right."""
+        fresh = self._prepare(scenario)
+        self._copy(fresh)
+        before = self._warm.call(right_of, self._root)
+        verb = self._arguments(scenario.verb)
+        assert self._run_armed(0, verb) == 0
+        right = self._warm.call(right_of, self._root).over(before)
+        return _Ready(fresh, right, Again(verb, scenario.codes))
+
+    def _settled(self, ready: _Ready) -> Leftovers:
+        try:
+            left = self._warm.call(settle, self._root, ready.right, ready.again)
+            until(lambda: not self._mounts(), "nothing is mounted any more")
+        except AssertionError as error:
+            return Leftovers(wrong=[str(error)])
+        return left
+
+    def _run_traced(
+        self, injection: Injection, verb: tuple[str, ...]
+    ) -> tuple[subprocess.CompletedProcess[str], str]:
+        log = self._directory / "calls"
+        calls = ",".join(injection.calls)
+        effect = f"inject={calls}:{injection.effect}:when={injection.when}"
+        strace = ["strace", "--follow-forks", "--seccomp-bpf", "-o", str(log)]
+        strace += ["-e", f"trace={calls}", "-e", effect]
+        done = subprocess.run(
+            [*strace, sys.executable, "-m", "snapcore.cli", *verb],
+            env=child_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        return done, log.read_text(errors="replace")
 
     def _prepare(self, scenario: Scenario) -> Path | None:
         """Return a directory from which the root is copied; None for none."""

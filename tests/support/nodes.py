@@ -66,6 +66,16 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def flock_holder(path: Path) -> int:
+    """Return the process that holds the flock of a file (proc_locks(5)), 0 for nobody."""
+    inode = str(path.stat().st_ino)
+    for line in Path("/proc/locks").read_text().splitlines():
+        number, kind, _, _, pid, place, *_ = line.split()
+        if kind == "FLOCK" and place.rpartition(":")[2] == inode and number.endswith(":"):
+            return int(pid)
+    return 0
+
+
 class Watched:
     """A process of somebody else, known for certain even after it has ended."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -83,6 +83,21 @@ class Root:
         """Pull, successfully."""
         done = spawn(*self.pull_arguments())
         assert done.code == 0, done.err
+
+    def unfinished_layer(self) -> Path | None:
+        """Return the directory in which the last layer is arriving, None while it is in none."""
+        for directory in (self.path / "content/ingest").glob("*"):
+            with suppress(FileNotFoundError):
+                if str(self.image.layers[-1].descriptor.digest) in (directory / "ref").read_text():
+                    return directory
+        return None
+
+    def arrived(self) -> int:
+        """Return how many bytes of the last layer are on disk, unless it is whole."""
+        directory = self.unfinished_layer()
+        with suppress(FileNotFoundError):
+            return (directory / "data").stat().st_size if directory else 0
+        return 0
 
     def run(self, *arguments: str) -> Outcome:
         """Run a command line on this root."""
