@@ -109,7 +109,7 @@ def rm(context: click.Context, digests: tuple[str, ...]) -> None:
     from snapcore.oci import Digest
 
     parsed = [Digest.parse(digest) for digest in digests]
-    with Session.of(context).node() as node:
+    with Session.of(context).node(freeing=True) as node:
         for digest in parsed:
             node.content.delete(digest)
             write_line(str(digest))

@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,8 @@ def doctor(context: click.Context) -> None:
 
     session = Session.of(context)
     config = session.load().config
-    problem, default, probes, unsafe = _try(session)
+    found = _try(session)
+    probes = found.probes
     host: dict[str, Json] = {
         "version": version("snapcore"),
         "python": platform.python_version(),
@@ -47,17 +49,19 @@ def doctor(context: click.Context) -> None:
         **_filesystem(config.root),
         "state": config.state,
         "durability": config.durability.value,
-        "not_durable": unsafe,
+        "not_durable": found.not_durable,
+        "quarantined_bytes": found.quarantined,
         "sqlite": library_version(),
-        "problem": problem,
-        "default_snapshotter": default,
+        "problem": found.problem,
+        "default_snapshotter": found.default,
     }
     hosts = _hosts_problems(config.registry)
     if session.format == "json":
-        found = [{"name": name, **probe_record(probe)} for name, probe in probes.items()]
-        write_json({**host, "hosts_problems": list(hosts), "snapshotters": found})
+        each = [{"name": name, **probe_record(probe)} for name, probe in probes.items()]
+        write_json({**host, "hosts_problems": list(hosts), "snapshotters": each})
     else:
-        write_record("table", {**host, "free_bytes": _readable(host["free_bytes"])})
+        sizes = {key: _readable(host[key]) for key in ("free_bytes", "quarantined_bytes")}
+        write_record("table", {**host, **sizes})
         for name, probe in probes.items():
             _write_probe(name, probe)
         for text in hosts:
@@ -66,22 +70,39 @@ def doctor(context: click.Context) -> None:
         context.exit(FAILED)
 
 
-def _try(session: Session) -> tuple[str, str, Mapping[str, Probe], int]:
-    """Open the node and probe.
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What opening the node and probing has shown.
 
-    Returns:
-        The problem, the default snapshotter, the probes, how many commits are not durable.
+    Attributes:
+        problem: why the node cannot be used, "" if it can.
+        default: the snapshotter that is used unless another one is named.
+        probes: what each says of itself.
+        not_durable: commits that a power cut may still take away.
+        quarantined: bytes of damaged blobs that are set aside.
     """
+
+    problem: str = ""
+    default: str = ""
+    probes: Mapping[str, Probe] = field(default_factory=dict)
+    not_durable: int = 0
+    quarantined: int = 0
+
+
+def _try(session: Session) -> _Found:
     try:
         with session.node() as node:
-            probes = node.probe_all()
-            unsafe = node.snapshotters.not_durable()
+            found = _Found(
+                probes=node.probe_all(),
+                not_durable=node.snapshotters.not_durable(),
+                quarantined=node.content.quarantined().size,
+            )
             try:
-                return "", node.snapshotters.default_name(), probes, unsafe
+                return replace(found, default=node.snapshotters.default_name())
             except SnapcoreError as error:
-                return str(error), "", probes, unsafe
+                return replace(found, problem=str(error))
     except SnapcoreError as error:
-        return str(error), "", {}, 0
+        return _Found(problem=str(error))
 
 
 def _hosts_problems(config: RegistryConfig) -> tuple[str, ...]:

@@ -113,7 +113,7 @@ def _plan(session: Session, budget: Budget) -> None:
 def _collect(session: Session, budget: Budget, context: click.Context) -> None:
     from snapcore.cli.exits import FAILED
 
-    with session.node() as node:
+    with session.node(freeing=True) as node:
         report = node.garbage.collect(budget)
     _warn(report.unopened)
     for thing, reason in report.failed.items():

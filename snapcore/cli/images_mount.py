@@ -59,7 +59,7 @@ def mount(
 def unmount(context: click.Context, directory: str, remove: bool) -> None:
     """Undo a mount; a writable snapshot stays unless --rm is given."""
     session = Session.of(context)
-    with session.node() as node:
+    with session.node(freeing=True) as node:
         gone = node.unmount(directory, remove=remove)
     write_record(session.format, _record(gone))
 

@@ -32,7 +32,7 @@ def rm(context: click.Context, references: tuple[str, ...], sync: bool, quiet: b
 
     session = Session.of(context)
     removed: list[Image] = []
-    with session.node() as node:
+    with session.node(freeing=True) as node:
         try:
             removed.extend(node.images.remove(reference) for reference in references)
         finally:

@@ -109,7 +109,7 @@ def ls(context: click.Context) -> None:
 @click.pass_context
 def rm(context: click.Context, names: tuple[str, ...], sync: bool) -> None:
     """Remove leases; what they held is collected unless something else needs it."""
-    with Session.of(context).node() as node:
+    with Session.of(context).node(freeing=True) as node:
         for name in names:
             node.leases.delete(name)
             write_line(name)

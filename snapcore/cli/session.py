@@ -78,11 +78,12 @@ class Session:
         return load(self.config_path, overrides, self._facts(), self._defaults())
 
     @contextmanager
-    def node(self, more: Sequence[Setting] = ()) -> Iterator[Node]:
+    def node(self, more: Sequence[Setting] = (), *, freeing: bool = False) -> Iterator[Node]:
         """Open the node for the duration of a `with` block.
 
         Args:
             more: settings that a verb's own flags make.
+            freeing: the verb removes things: see `Node.open`.
 
         Raises:
             SnapcoreError: as `load` and `Node.open`.
@@ -93,7 +94,7 @@ class Session:
 
         silence_retries()
         trace = _say if self.environment.get("SNAPCORE_TRACE_HOOKS") == "1" else None
-        with Node.open(config, environment=self.environment, trace=trace) as node:
+        with Node.open(config, environment=self.environment, trace=trace, freeing=freeing) as node:
             yield node
 
     @property

@@ -230,7 +230,7 @@ def rm(context: click.Context, keys: tuple[str, ...]) -> None:
     from snapcore.unpack import reclaim
 
     session = Session.of(context)
-    with session.node() as node:
+    with session.node(freeing=True) as node:
         snapshotter = node.snapshotter(session.snapshotter)
         try:
             for key in keys:

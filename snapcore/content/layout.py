@@ -40,6 +40,11 @@ class Layout:
         """The directory of unfinished blobs."""
         return os.path.join(self.root, "ingest")
 
+    @property
+    def quarantined(self) -> str:
+        """The directory of what the medium has damaged."""
+        return os.path.join(self.root, "quarantine")
+
     def blob(self, digest: Digest) -> str:
         """Return the path of a blob."""
         return os.path.join(self.root, "blobs", digest.algorithm, digest.hex)
@@ -72,7 +77,7 @@ class Layout:
 
     def quarantine(self, path: str, unique: str) -> str:
         """Return where an ingest or a blob goes that the medium has damaged."""
-        return os.path.join(self.root, "quarantine", f"{os.path.basename(path)}-{unique}")
+        return os.path.join(self.quarantined, f"{os.path.basename(path)}-{unique}")
 
 
 def is_removed(name: str) -> bool:

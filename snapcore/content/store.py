@@ -20,6 +20,7 @@ from snapcore.content.area import Area
 from snapcore.content.blobs import Blobs
 from snapcore.content.ingest import Ingest
 from snapcore.content.layout import Layout, os_errors
+from snapcore.content.quarantine import Quarantine, Quarantined
 from snapcore.content.types import (
     ContentInfo,
     ContentUsage,
@@ -278,6 +279,19 @@ class ContentStore:
         """
         self._check_writable()
         self._area.abort(ref)
+
+    def quarantined(self) -> Quarantined:
+        """Return how much damaged data is set aside."""
+        return Quarantine(self._layout.quarantined).measure()
+
+    def expire_quarantine(self) -> int:
+        """Delete what was set aside long ago; return how many things.
+
+        Raises:
+            PermissionDenied: the store was opened for reading only.
+        """
+        self._check_writable()
+        return Quarantine(self._layout.quarantined).expire()
 
     def cleanup(self) -> int:
         """Finish deletions and forget ingests that cannot be resumed, both left by crashes.

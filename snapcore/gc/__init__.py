@@ -1,5 +1,6 @@
 """What is needed and what is garbage, why, and how the garbage goes."""
 
+from snapcore.gc.activity import Activity as Activity
 from snapcore.gc.collector import Collector as Collector
 from snapcore.gc.explain import Explanation as Explanation
 from snapcore.gc.explain import Step as Step

@@ -120,6 +120,7 @@ class Collector:
         """Delete the files of removed snapshots and of crashed processes; count them by class."""
         orphans = {
             "ingests": self._sources.content.cleanup(),
+            "quarantined": self._sources.content.expire_quarantine(),
             "lock files": discard_free(self._locks),
         }
         for snapshotter in self._sources.backends.opened:

@@ -9,7 +9,7 @@ from typing import Final
 import apsw
 
 from snapcore.content import LabelRecord
-from snapcore.labels import GC_BREF
+from snapcore.labels import GC_BREF, GC_REF_CONTENT
 from snapcore.metadata.columns import decode_texts, encode_texts, without_empty
 from snapcore.oci import Digest
 from snapcore.sqlite import Database
@@ -35,18 +35,28 @@ class ContentLabels:
             return _select(connection, digest)
 
     def is_named(self, digest: Digest) -> bool:
-        """Tell whether an image means a blob, or a label of a blob or an image names it.
+        """Tell whether an image means a blob, or a label of the collector names it.
 
-        Also if the blob's own labels name who keeps it.
+        Also if the blob's own labels name who keeps it. Other labels keep nothing: that of an
+        uncompressed layer's diff ID, say, which is its own digest.
         """
+        name = str(digest)
         with self._database.read() as connection:
-            rows = connection.execute(
-                "SELECT 1 FROM content WHERE instr(labels, ?1)"
-                " UNION ALL SELECT 1 FROM images WHERE digest = ?1 OR instr(labels, ?1)"
+            found = connection.execute(
+                "SELECT 1 FROM images WHERE digest = ?1"
                 " UNION ALL SELECT 1 FROM content WHERE digest = ?1 AND instr(labels, ?2)",
-                (str(digest), GC_BREF),
-            )
-            return next(iter(rows), None) is not None
+                (name, GC_BREF),
+            ).fetchone()
+            rows = connection.execute(
+                "SELECT labels FROM content WHERE instr(labels, ?1)"
+                " UNION ALL SELECT labels FROM images WHERE instr(labels, ?1)",
+                (name,),
+            ).fetchall()
+        return found is not None or any(
+            name in value and key.startswith(GC_REF_CONTENT)
+            for (labels,) in rows
+            for key, value in decode_texts(str(labels), f"labels that name {name}").items()
+        )
 
     def create(self, digest: Digest, size: int, labels: Mapping[str, str]) -> LabelRecord:
         """Record a new blob; if there is a record, add these labels to it and keep the rest.

@@ -8,6 +8,7 @@ from typing import Final
 import trio
 
 from snapcore.config import NodeConfig
+from snapcore.gc import Activity
 from snapcore.node.acquire import Acquisition, NoSource, RegistrySource, Source, unpacking
 from snapcore.node.connection import registry_client
 from snapcore.node.ground import Ground
@@ -30,6 +31,7 @@ class Arrivals:
         ground: has the node database.
         images: where names are recorded.
         integrity: takes stock of what is unpacked.
+        activity: told of each image that comes.
     """
 
     def __init__(
@@ -39,12 +41,14 @@ class Arrivals:
         ground: Ground,
         images: Images,
         integrity: Integrity,
+        activity: Activity,
     ) -> None:
         self._config: Final = config
         self._environment: Final = environment
         self._metadata: Final = ground.metadata
         self._images: Final = images
         self._integrity: Final = integrity
+        self._activity: Final = activity
 
     async def pull(
         self,
@@ -100,7 +104,8 @@ class Arrivals:
         """
         options, extent = unpacking(self._config.unpack, choice, source.origin)
         tally = DiskTally(snapshotters, events)
-        with leased(self._metadata, place.owner, trio.from_thread.check_cancelled) as work:
+        checkpoint = trio.from_thread.check_cancelled
+        with self._activity.work(), leased(self._metadata, place.owner, checkpoint) as work:
             async with self._integrity.recording(snapshotters, tally) as listen:
                 acquisition = Acquisition(place, source, listen, work)
                 manifests = await acquisition.run(target, extent, snapshotters, options)

@@ -13,6 +13,7 @@ import trio
 
 from snapcore.errors import PermissionDenied, SnapcoreError
 from snapcore.gc import (
+    Activity,
     Budget,
     Collector,
     Explanation,
@@ -47,6 +48,9 @@ class Garbage:
 
     Every snapshotter that has been used below the root is asked. One that cannot be opened is
     reported, and what it has is kept.
+
+    Attributes:
+        activity: what the node's verbs delete and change.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Garbage:
         snapshotters: Snapshotters,
         mounter: Mounter,
         inventories: Inventories,
+        activity: Activity,
     ) -> None:
         self._root: Final = root
         self._metadata: Final = ground.metadata
@@ -63,6 +68,8 @@ class Garbage:
         self._snapshotters: Final = snapshotters
         self._mounter: Final = mounter
         self._inventories: Final = inventories
+        self.activity: Final = activity
+        self._reserve: Final = ground.reserve
         self._place: Final = ground.place
 
     def plan(self, budget: Budget | None = None, *, checkpoint: Checkpoint = no_checkpoint) -> Plan:
@@ -94,26 +101,29 @@ class Garbage:
             raise PermissionDenied(
                 f"collecting garbage writes, and root {self._root!r} is read-only for this process"
             )
-        self._mounter.forget_gone()
-        report = self._collector(checkpoint).collect(budget)
-        for snapshotter in self._backends().opened:
-            try:
-                self._inventories.sweep(snapshotter, partial(owner_alive, self._root))
-            except SnapcoreError as error:
-                _log.warning("cannot clear up after removed snapshots: %s", error)
+        # Even what deletes must write: on a full disk what is kept for that goes first.
+        with self._reserve.at_hand():
+            self._mounter.forget_gone()
+            report = self._collector(checkpoint).collect(budget)
+            for snapshotter in self._backends().opened:
+                try:
+                    self._inventories.sweep(snapshotter, partial(owner_alive, self._root))
+                except SnapcoreError as error:
+                    _log.warning("cannot clear up after removed snapshots: %s", error)
         return report
 
     @asynccontextmanager
     async def collecting(self, schedule: Schedule | None = None) -> AsyncIterator[Scheduler]:
         """Collect in the background, now and then, for the duration of the block.
 
+        The verbs of this node are heard of by themselves, from whatever thread they are called.
         A collection that is under way when the block ends is cancelled.
 
         Args:
             schedule: when.
 
         Yields:
-            Who is told of deletions and changes.
+            Who is told of deletions and changes; also of those that are made otherwise.
         """
 
         async def collect() -> Report:
@@ -121,9 +131,16 @@ class Garbage:
             return await trio.to_thread.run_sync(work)
 
         scheduler = Scheduler(collect, schedule or Schedule())
+        token = trio.lowlevel.current_trio_token()
+
+        def hear(deletions: int, changes: int) -> None:
+            token.run_sync_soon(scheduler.deleted, deletions)
+            token.run_sync_soon(scheduler.changed, changes)
+
         async with trio.open_nursery() as nursery:
             nursery.start_soon(scheduler.run)
-            yield scheduler
+            with self.activity.heard_by(hear):
+                yield scheduler
             nursery.cancel_scope.cancel()
 
     def hold(

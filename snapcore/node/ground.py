@@ -19,6 +19,7 @@ from snapcore.content import ContentStore
 from snapcore.errors import NotFound, PermissionDenied, SnapcoreError, from_os_error
 from snapcore.locks import Owner, remove_dead_owners
 from snapcore.metadata import Metadata, open_metadata
+from snapcore.node.reserve import Reserve
 from snapcore.node.state import bury, remove_private
 from snapcore.snapshots import remove_dead_trials
 from snapcore.unpack import WorkerPool, Workplace
@@ -34,15 +35,22 @@ class Ground:
         metadata: the database.
         content: the content store.
         place: what fetching and unpacking need; None if the root cannot be written.
+        reserve: space for removals.
     """
 
     metadata: Metadata
     content: ContentStore
     place: Workplace | None
+    reserve: Reserve
 
 
-def open_ground(config: NodeConfig, resources: ExitStack) -> Ground:
+def open_ground(config: NodeConfig, resources: ExitStack, *, freeing: bool) -> Ground:
     """Open the parts of a node's root; `resources` closes them.
+
+    Args:
+        config: root and state.
+        resources: closes what is opened.
+        freeing: what is done will free space, and may have what is kept for that.
 
     Raises:
         NotFound: there is no node and none can be made.
@@ -52,7 +60,12 @@ def open_ground(config: NodeConfig, resources: ExitStack) -> Ground:
     """
     if is_read_only(config.root):
         return _look_only(config, resources)
-    owner = _owner(_private_directory(config.root))
+    reserve = Reserve(_private_directory(config.root))
+    if freeing:
+        resources.enter_context(reserve.at_hand())
+    else:
+        reserve.refill()
+    owner = _owner(config.root)
     resources.callback(owner.close)
     _tidy(f"after dead processes below {config.root!r}", lambda: _bury_dead(config))
     for above in (config.root, os.path.join(config.root, "snapshotters")):
@@ -79,7 +92,7 @@ def open_ground(config: NodeConfig, resources: ExitStack) -> Ground:
         state,
         owner.id,
     )
-    return Ground(metadata, content, place)
+    return Ground(metadata, content, place, reserve)
 
 
 def is_read_only(root: str) -> bool:
@@ -102,7 +115,7 @@ def _look_only(config: NodeConfig, resources: ExitStack) -> Ground:
         locks=os.path.join(config.root, "lock"),
         owner=None,
     )
-    return Ground(metadata, content, None)
+    return Ground(metadata, content, None, Reserve(config.root, writable=False))
 
 
 def _tidy(what: str, work: Callable[[], object]) -> None:

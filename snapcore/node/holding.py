@@ -9,9 +9,16 @@ from typing import Final
 
 from snapcore.content import ContentStore
 from snapcore.errors import NotFound, SnapcoreError, Unavailable
-from snapcore.gc import ThingKind
+from snapcore.gc import Activity, ThingKind
 from snapcore.gc.references import references
-from snapcore.metadata import CONTENT, Metadata, Resource, snapshot
+from snapcore.metadata import (
+    CONTENT,
+    LeaseStore,
+    Metadata,
+    Resource,
+    snapshot,
+    system_clock,
+)
 from snapcore.oci import Digest
 
 LIFETIME: Final = 24 * 3600 * 10**9
@@ -93,6 +100,29 @@ class LeasedWork:
         going = self._metadata.leases.hold(self._lease, resources)
         if going:
             self._metadata.condemned.wait(going, self._checkpoint)
+
+
+class Leases(LeaseStore):
+    """The leases that a node gives to its users: a collector hears of those that are removed.
+
+    Args:
+        metadata: the node database.
+        alive: tells of an owner id whether its process lives.
+        activity: is told.
+    """
+
+    __slots__ = ("_activity",)
+
+    def __init__(
+        self, metadata: Metadata, alive: Callable[[str], bool], activity: Activity
+    ) -> None:
+        super().__init__(metadata.database, system_clock, alive)
+        self._activity: Final = activity
+
+    def delete(self, name: str) -> None:
+        """Remove a lease; see `LeaseStore.delete`."""
+        super().delete(name)
+        self._activity.deleted()
 
 
 @contextmanager

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from snapcore.content import ContentStore
 from snapcore.errors import AlreadyExists, FailedPrecondition, NotFound, SnapcoreError
+from snapcore.gc import Activity
 from snapcore.labels import GC_REF_CONTENT
 from snapcore.metadata import Image, ImageStore
 from snapcore.node.blobs import blobs_of
@@ -50,9 +51,14 @@ class Images:
     """The images of one node."""
 
     def __init__(
-        self, store: ContentStore, records: ImageStore, snapshotters: Snapshotters
+        self,
+        store: ContentStore,
+        records: ImageStore,
+        snapshotters: Snapshotters,
+        activity: Activity,
     ) -> None:
         self._store = store
+        self._activity = activity
         self._records = records
         self._snapshotters = snapshotters
 
@@ -88,7 +94,7 @@ class Images:
                     raise AlreadyExists(
                         f"image {name!r} exists and is {existing.target.digest}; use --force"
                     )
-        return self._records.put(name, image.target, image.labels)
+        return self._put(name, image.target, image.labels)
 
     def remove(self, reference: str) -> Image:
         """Forget a name; blobs and snapshots stay until they are collected.
@@ -98,6 +104,7 @@ class Images:
         """
         image = self.get(reference)
         self._records.delete(image.name)
+        self._activity.deleted()
         return image
 
     def put(self, name: str, target: Descriptor) -> Image:
@@ -106,7 +113,7 @@ class Images:
             given = self._records.get(name).labels
         except NotFound:
             given = {}
-        return self._records.put(name, target, given)
+        return self._put(name, target, given)
 
     def list(self, filters: Sequence[str] = ()) -> tuple[Image, ...]:
         """Return the images, sorted by name.
@@ -233,6 +240,17 @@ class Images:
             self._store.read_blob(config, MAX_DOCUMENT_BYTES),
             self.chain_id(located) if is_image_config(config.media_type) else "",
         )
+
+    def _put(self, name: str, target: Descriptor, labels: Mapping[str, str]) -> Image:
+        """Record a name; what it meant before may be needed by nobody now."""
+        try:
+            moved = self._records.get(name).target.digest != target.digest
+        except NotFound:
+            moved = False
+        image = self._records.put(name, target, labels)
+        if moved:
+            self._activity.deleted()
+        return image
 
     def _discarded(
         self, required: Sequence[Descriptor], missing: Sequence[Descriptor]

@@ -12,21 +12,14 @@ from snapcore.archive import DiffOptions, WrittenLayer
 from snapcore.config import NodeConfig
 from snapcore.errors import InvalidArgument, PermissionDenied
 from snapcore.metadata import Image, MountRecord
-from snapcore.node.arrivals import Arrivals
-from snapcore.node.collecting import Garbage
 from snapcore.node.committing import Committer
 from snapcore.node.connection import registry_client
 from snapcore.node.diffing import diff_snapshot
-from snapcore.node.ground import open_ground
 from snapcore.node.holding import LeasedWork, leased
-from snapcore.node.images import Images
-from snapcore.node.integrity import Integrity
-from snapcore.node.mounting import Mounter, MountRequest, mounted
+from snapcore.node.mounting import MountRequest, mounted
 from snapcore.node.outgoing import export_images
+from snapcore.node.parts import open_parts
 from snapcore.node.pushing import push_image
-from snapcore.node.recovery import Recovery
-from snapcore.node.repair import Repair
-from snapcore.node.selection import Snapshotters
 from snapcore.node.transfer import find_images
 from snapcore.node.values import (
     CommitOptions,
@@ -63,31 +56,20 @@ class Node:
         *,
         environment: Mapping[str, str],
         trace: Callable[[HookTrace], None] | None,
+        freeing: bool,
     ) -> None:
         self.config = config
         self._environment = environment
         self._resources = ExitStack()
         with self._resources:
-            ground = open_ground(config, self._resources)
-            self._place = ground.place
-            self.content = ground.content
-            self.snapshotters = Snapshotters(
-                config, ground.metadata.snapshotters, trace, read_only=self.read_only
-            )
-            self._resources.callback(self.snapshotters.close)
-            self.images = Images(self.content, ground.metadata.images, self.snapshotters)
-            state = ground.place.state if ground.place else config.state
-            self._metadata = ground.metadata
-            self.leases = ground.metadata.leases
-            self._mounter = Mounter(ground.metadata.mounts, state)
-            self.recovery = Recovery(config, environment, ground)
-            self.integrity = Integrity(config, ground.place)
-            self.repair = Repair(config.unpack, ground, self.recovery, self.integrity)
-            inventories = self.integrity.inventories
-            self.garbage = Garbage(
-                config.root, ground, self.snapshotters, self._mounter, inventories
-            )
-            self._arrivals = Arrivals(config, environment, ground, self.images, self.integrity)
+            parts = open_parts(config, environment, trace, self._resources, freeing=freeing)
+            self._place, self._metadata = parts.ground.place, parts.ground.metadata
+            self._activity, self._mounter = parts.activity, parts.mounter
+            self.content, self.images = parts.ground.content, parts.images
+            self.snapshotters, self.leases = parts.snapshotters, parts.leases
+            self.recovery, self.garbage = parts.recovery, parts.garbage
+            self.integrity, self.repair = parts.integrity, parts.repair
+            self._arrivals = parts.arrivals
             self._resources = self._resources.pop_all()
 
     @classmethod
@@ -97,6 +79,7 @@ class Node:
         *,
         environment: Mapping[str, str] | None = None,
         trace: Callable[[HookTrace], None] | None = None,
+        freeing: bool = False,
     ) -> Self:
         """Open a node; directories that are missing are made (mode 0700).
 
@@ -106,6 +89,8 @@ class Node:
             config: root, snapshotters and the rest.
             environment: where proxies and credential helpers are looked up; none by default.
             trace: told every hook call of a snapshotter.
+            freeing: it is opened to remove things, and on a full disk may have the space that is
+                kept for that.
 
         Raises:
             PermissionDenied: the root cannot be made, or not even be read.
@@ -113,7 +98,7 @@ class Node:
             FailedPrecondition: the root was written by a newer snapcore.
             ResourceExhausted: there is no space for a lock file.
         """
-        return cls(config, environment=environment or {}, trace=trace)
+        return cls(config, environment=environment or {}, trace=trace, freeing=freeing)
 
     @property
     def read_only(self) -> bool:
@@ -377,6 +362,7 @@ class Node:
             snapshotter = self.snapshotter(record.snapshotter)
             snapshotter.remove(record.key)
             reclaim(snapshotter)
+        self._activity.deleted()
         return record
 
     def mounts(self) -> tuple[MountRecord, ...]:
@@ -472,7 +458,8 @@ class Node:
 
     @contextmanager
     def _working(self, what: str, checkpoint: Checkpoint = no_checkpoint) -> Iterator[LeasedWork]:
-        with leased(self._metadata, self._writable(what).owner, checkpoint) as work:
+        owner = self._writable(what).owner
+        with self._activity.work(), leased(self._metadata, owner, checkpoint) as work:
             yield work
 
     def _writable(self, what: str) -> Workplace:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from snapcore.unpack.discards import drop_references as drop_references
     from snapcore.unpack.events import ArchiveRead as ArchiveRead
+    from snapcore.unpack.events import BlobDiscarded as BlobDiscarded
     from snapcore.unpack.events import Event as Event
     from snapcore.unpack.events import Events as Events
     from snapcore.unpack.events import FetchDone as FetchDone
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ArchiveRead": "events",
+    "BlobDiscarded": "events",
     "Event": "events",
     "Events": "events",
     "FetchDone": "events",

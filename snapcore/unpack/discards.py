@@ -12,6 +12,7 @@ from snapcore import labels
 from snapcore.content import ContentStore
 from snapcore.oci import Descriptor, Digest
 from snapcore.snapshots import Snapshotter
+from snapcore.unpack.events import BlobDiscarded, Events
 from snapcore.unpack.holding import Hold
 from snapcore.unpack.plan import ImagePlan, LayerPlan
 
@@ -33,6 +34,7 @@ class LayerDiscards:
         manifest: the image's.
         plan: which layers are made; a blob that is used twice goes after its last use.
         snapshotters: who have the layers, on disk before a blob goes.
+        events: told of each blob that is gone, from a worker thread.
     """
 
     def __init__(
@@ -42,11 +44,13 @@ class LayerDiscards:
         manifest: Descriptor,
         plan: ImagePlan,
         snapshotters: Sequence[Snapshotter],
+        events: Events,
     ) -> None:
         self._store: Final = store
         self._hold: Final = hold
         self._manifest: Final = manifest
         self._snapshotters: Final = snapshotters
+        self._events: Final = events
         self._uses: Final = Counter(layer.descriptor.digest for layer in plan.holes)
         self._dropped: Final[dict[str, str]] = {}
 
@@ -69,7 +73,8 @@ class LayerDiscards:
             snapshotter.make_durable(layer.chain_id)
         digest = layer.descriptor.digest
         self._dropped.update(drop_references(self._store, self._manifest, [digest]))
-        self._hold.discard(self._store, digest)
+        if self._hold.discard(self._store, digest):
+            self._events(BlobDiscarded(layer.descriptor))
 
 
 def drop_references(

@@ -128,6 +128,13 @@ class LayerDone:
 
 
 @dataclass(frozen=True, slots=True)
+class BlobDiscarded:
+    """A layer's blob was deleted, since its layer is committed everywhere."""
+
+    descriptor: Descriptor
+
+
+@dataclass(frozen=True, slots=True)
 class ImageUnpacked:
     """All layers of one manifest are committed and its config blob is labelled."""
 
@@ -149,6 +156,7 @@ Event: TypeAlias = (
     | UnpackStarted
     | UnpackProgress
     | LayerDone
+    | BlobDiscarded
     | ImageUnpacked
 )
 Events: TypeAlias = Callable[[Event], None]

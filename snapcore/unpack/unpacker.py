@@ -216,7 +216,7 @@ class Unpacker:
     async def _unpack(self, pending: _Pending, config: Descriptor, fetch: Fetch) -> None:
         plan = await trio.to_thread.run_sync(self._plan, pending, config)
         discards = LayerDiscards(
-            self._store, self._hold, pending.manifest, plan, self._snapshotters
+            self._store, self._hold, pending.manifest, plan, self._snapshotters, self._events
         )
         committed = discards.committed if self._options.at_once else keep
         try:

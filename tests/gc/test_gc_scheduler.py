@@ -14,9 +14,10 @@ import trio.testing
 from support.images import tiny_layout
 
 from snapcore.config import NodeConfig
-from snapcore.errors import InvalidArgument, Unavailable
+from snapcore.errors import InvalidArgument, NotFound, Unavailable
 from snapcore.gc import Report, Schedule, Scheduler
 from snapcore.node import Node, UnpackChoice
+from snapcore.oci import Digest
 
 SCHEDULE: Final = Schedule(
     deletions=2, mutations=5, period=100.0, startup=1.0, delay=2.0, pause=0.5, backoff=10.0
@@ -143,3 +144,63 @@ def test_a_node_collects_by_itself(tmp_path: Path, census: None) -> None:
 
     with a_node(tmp_path) as node:
         trio.run(main, node)
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("thread", [False, True])
+def test_the_verbs_of_a_node_are_heard_of(tmp_path: Path, thread: bool, census: None) -> None:
+    async def do(work: Callable[[], object]) -> None:
+        await trio.to_thread.run_sync(work) if thread else work()
+
+    async def main(node: Node) -> None:
+        target = tmp_path / "mnt"
+        target.mkdir()
+        (done,) = await node.import_(str(tmp_path / "layout"), choice=UnpackChoice())
+        name = done.reference
+        heard: list[tuple[int, int]] = []
+        schedule = Schedule(startup=0.0, delay=0.0, pause=1.0, mutations=0, period=9999.0)
+        async with node.garbage.collecting(schedule) as scheduler:
+
+            def steps() -> Iterator[tuple[str, Callable[[], object], tuple[int, int]]]:
+                yield "tag", lambda: node.tag(name, "localhost/other:1"), (0, 1)
+                yield "mount", lambda: node.mount(name, str(target)), (0, 1)
+                yield "unmount", lambda: node.unmount(str(target)), (1, 0)
+                lease = node.leases.create("mine")
+                yield "lease", lambda: node.leases.delete(lease.id), (1, 0)
+                yield "rm", lambda: node.images.remove("localhost/other:1"), (1, 0)
+
+            with node.garbage.activity.heard_by(lambda *counts: heard.append(counts)):
+                for what, work, expected in steps():
+                    heard.clear()
+                    await do(work)
+                    assert heard == [expected], what
+                heard.clear()
+                await node.import_(str(tmp_path / "layout"), choice=UnpackChoice())
+                assert heard == [(0, 1)]
+                heard.clear()
+                with pytest.raises(NotFound):
+                    node.mount(name, str(tmp_path / "missing"))
+                assert heard == [(1, 0)]
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            before = scheduler.last
+            await do(lambda: node.images.remove(name))
+            with trio.fail_after(30):
+                while scheduler.last is before or list(node.content.walk()):
+                    await trio.sleep(0.01)
+        assert list(node.snapshotter("native").walk()) == []
+
+    with a_node(tmp_path) as node:
+        trio.run(main, node)
+
+
+def test_a_name_that_means_something_else_now_is_a_deletion(tmp_path: Path) -> None:
+    with a_node(tmp_path) as node:
+        choice = UnpackChoice(unpack=False)
+        (done,) = trio.run(lambda: node.import_(str(tmp_path / "layout"), choice=choice))
+        heard: list[tuple[int, int]] = []
+        with node.garbage.activity.heard_by(lambda *counts: heard.append(counts)):
+            node.images.put(done.reference, done.descriptor)
+            assert heard == []
+            other = replace(done.descriptor, digest=Digest.of(b"other"))
+            node.images.put(done.reference, other)
+            assert heard == [(1, 0)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from support.images import tiny_layout
 from support.nodes import serve
 
 from snapcore.config import Discard, NodeConfig
+from snapcore.content import Quarantined
 from snapcore.errors import NotFound, SnapcoreError
 from snapcore.node import DamagedBlob, Node, PullOptions, UnpackChoice
 from snapcore.oci import Descriptor, Digest, Platform, is_layer, is_manifest
@@ -142,3 +144,25 @@ def test_what_cannot_be_fetched_is_set_aside(
     assert node.images.check(name, Platform.local()).complete
     with pytest.raises(NotFound):
         node.recovery.verify([Digest.of(b"none")], no_checkpoint)
+
+
+def test_what_is_set_aside_is_told_and_goes_after_a_month(
+    node: Node, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = pull(node, registry)
+    layer = next(blob for blob in blobs(node, name) if is_layer(blob.media_type))
+    damage(node, layer.digest)
+    registry.spoil(f"blobs/{layer.digest}", status(404))
+    (found,) = repair(node)
+    broken_off = Path(found.path).with_name("a-download")
+    broken_off.mkdir()
+    (broken_off / "data").write_bytes(b"x" * 10)
+    held = node.content.quarantined()
+    assert (held.count, held.size) == (2, layer.size + 10)
+    report = node.garbage.collect()
+    assert "quarantined" not in report.orphans
+    assert Path(found.path).exists()
+    now = time.time()
+    monkeypatch.setattr("snapcore.content.quarantine.time.time", lambda: now + 31 * 24 * 3600)
+    assert node.garbage.collect().orphans["quarantined"] == 2
+    assert node.content.quarantined() == Quarantined()
