@@ -26,7 +26,7 @@ _QUICK = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-_LONG = settings(_QUICK, max_examples=2_000, derandomize=False)
+_LONG = settings(_QUICK, max_examples=1_000, derandomize=False)
 
 
 def applied(stack: Sequence[Layer], place: Native | Overlay) -> Native | Overlay:

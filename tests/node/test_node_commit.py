@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,11 +28,11 @@ from snapcore.errors import (
     RefusedInput,
 )
 from snapcore.labels import GC_REF_CONTENT, UNCOMPRESSED
-from snapcore.mount import temporary_mount
+from snapcore.mount import Mount, temporary_mount
 from snapcore.node import CommitOptions, CommittedImage, Node, PullOptions, UnpackChoice
 from snapcore.oci import Descriptor, Digest, Platform, chain_ids, parse_config
 from snapcore.oci.descriptor import OCI_LAYER, OCI_MANIFEST
-from snapcore.snapshots import Mounts
+from snapcore.snapshots import LayerTarget, Mounts, hookimpl, open_snapshotter
 
 BACKENDS = (
     pytest.param("native", id="native"),
@@ -217,6 +217,30 @@ class TestDiff:
         check_nothing_left(node, "work")
         assert [image.name for image in node.images.list()] == [BASE]
 
+    @pytest.mark.needs_root
+    def test_what_core_must_mount(self, tmp_path: Path, census: None) -> None:
+        config = replace(NodeConfig.at(str(tmp_path / "root")), snapshotters=("native",))
+        with Node.open(config) as node:
+            load(node, layout(tmp_path / "layout").directory, "localhost/base")
+            root = node.snapshotters.root_of("native")
+            node.snapshotter("native").close()
+            mounted = open_snapshotter("native", root, wrappers=(lambda *_: Mounted(),))
+            node.snapshotters._opened["native"] = mounted
+            wanted = active(node)
+            assert mounted.target("work").mounts
+            assert "etc/.wh.gone" in layer_of(node, "work").names
+            commit(node)
+            assert digest_of(node, "localhost/new") == wanted
+
+
+class Mounted:
+    """Hides where layers are applied, so that core mounts the place."""
+
+    @hookimpl(wrapper=True)
+    def target(self) -> Generator[None, LayerTarget, LayerTarget]:
+        found = yield
+        return LayerTarget("", mounts=(Mount("bind", found.directory, options=("rbind", "rw")),))
+
 
 class TestCommit:
     """An image of a changed snapshot."""
@@ -304,6 +328,7 @@ class TestCommit:
             assert check.status == "discarded"
             node.snapshotter().prepare("work", chain(node, name))
             commit(node)
+            node.garbage.collect()
             check = node.images.check("localhost/new", Platform.local())
         assert (check.complete, set(check.snapshots.values())) == (True, {True})
 
@@ -326,7 +351,9 @@ class TestCommit:
 
     def test_without_its_snapshot(self, node: Node) -> None:
         active(node)
-        commit(node, options=CommitOptions(unpack=False))
+        image = commit(node, options=CommitOptions(unpack=False))
+        info = node.content.info(image.layer.descriptor.digest)
+        assert info.labels == {UNCOMPRESSED: str(image.layer.diff_id)}
         check_nothing_left(node, "work")
         assert node.images.check("localhost/new", Platform.local()).complete
 
