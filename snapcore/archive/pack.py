@@ -102,9 +102,10 @@ class LayerPacker:
         self._pack(bytes(self._buffer))
         self._buffer.clear()
         self._hand_on(self._packer.flush())
-        digest = Digest("sha256", self._packed.hexdigest())
+        diff_id = digest = Digest("sha256", self._plain.hexdigest())
+        if self._compression is not Compression.NONE:
+            digest = Digest("sha256", self._packed.hexdigest())
         media_type = OCI_LAYER + _SUFFIXES[self._compression]
-        diff_id = Digest("sha256", self._plain.hexdigest())
         return Descriptor(media_type, digest, self._packed_size), diff_id
 
     def _pack(self, block: bytes) -> None:
@@ -114,7 +115,8 @@ class LayerPacker:
 
     def _hand_on(self, data: bytes) -> None:
         if data:
-            self._packed.update(data)
+            if self._compression is not Compression.NONE:
+                self._packed.update(data)
             self._packed_size += len(data)
             self._out(data)
 
