@@ -134,7 +134,8 @@ def _check(
 def _place(session: Session) -> Iterator[str]:
     flag = session.flags.get("root")
     # Not from the environment: that is where a node lives.
-    given = str(flag.value) if flag is not None and flag.origin.startswith("flag") else None
+    on_command_line = flag is not None and flag.origin.startswith("flag")
+    given = os.path.abspath(str(flag.value)) if flag is not None and on_command_line else None
     try:
         if given is not None:
             os.makedirs(given, exist_ok=True)

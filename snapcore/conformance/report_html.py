@@ -27,7 +27,7 @@ function filter() {
   let count = 0;
   for (const row of rows) {
     const fits = row.textContent.toLowerCase().includes(wanted);
-    row.hidden = !fits || (only.checked && !row.querySelector("td:not(.passed)"));
+    row.hidden = !fits || (only.checked && !row.querySelector("td:not(.passed):not(.absent)"));
     if (!row.hidden) count += 1;
   }
   document.getElementById("count").textContent = count + " of " + rows.length + " checks";

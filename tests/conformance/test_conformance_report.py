@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from support.chromium import browser
 
 from snapcore.conformance import (
     ALL_CHECKS,
@@ -158,3 +159,24 @@ def test_the_page_shows_every_check_and_every_reason_and_loads_nothing() -> None
 def test_the_page_of_the_whole_suite_is_small() -> None:
     results = [Result(check.name, Outcome.PASSED) for check in ALL_CHECKS]
     assert len(html_report(Report((_graded("mine", *results),) * 3))) < 100_000
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_the_page_is_used_with_a_keyboard_in_a_browser(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(html_report(Report((_MINE, _OTHER))), encoding="utf-8")
+    with browser(tmp_path / "profile") as page:
+        page.open(path)
+        seen = []
+        for _ in range(6):
+            page.press("Tab", 9)
+            seen.append(page.value("document.activeElement.id || document.activeElement.tagName"))
+        assert seen == ["A", "words", "only", "SUMMARY", "SUMMARY", "BODY"]
+        assert page.value("document.querySelectorAll('details[open]').length") == 1
+        page.value("document.getElementById('only').click()")
+        assert page.value("document.getElementById('count').textContent") == "1 of 2 checks"
+        loud = ("Log.entryAdded", "Runtime.exceptionThrown")
+        assert [event for event in page.events if event["method"] in loud] == []
+        asked = [event for event in page.events if event["method"] == "Network.requestWillBeSent"]
+        assert {event["params"]["request"]["url"] for event in asked} == {path.as_uri()}
