@@ -106,10 +106,11 @@ def test_options_go_to_the_snapshotter() -> None:
 
 @pytest.mark.long
 @pytest.mark.needs_root
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("backend", ["overlay", "native", "fuse"])
 def test_our_backends_pass(backend: str, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
-    done = spawn("conformance", backend, "--root", str(tmp_path), "--report", str(report))
+    arguments = ("conformance", backend, "--root", str(tmp_path), "--report", str(report))
+    done = spawn(*arguments, patience=850)
     assert done.code == 0, done.out
     assert set(_outcomes(report.read_text()).values()) <= {"passed", "skipped"}

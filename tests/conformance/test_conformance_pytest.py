@@ -33,6 +33,7 @@ def _pytest(directory: Path, source: str, *arguments: str) -> subprocess.Complet
         [
             sys.executable,
             *("-m", "pytest", "-p", "snapcore.conformance.plugin", "-p", "no:cacheprovider"),
+            *("--basetemp", str(directory / "temporary")),
             *("--strict-markers", "-W", "error", "-q", "test_mine.py", *arguments),
         ],
         cwd=directory,

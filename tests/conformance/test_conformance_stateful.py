@@ -57,8 +57,8 @@ def test_a_backend_agrees_with_the_reference(backend: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("backend", _BACKENDS)
 def test_a_backend_agrees_for_long_and_when_processes_die(backend: str, tmp_path: Path) -> None:
     subject = Subject(lambda root: open_snapshotter(backend, root))
-    check_against_model(subject, str(tmp_path), settings=_settings(60, 60))
-    check_against_model(subject, str(tmp_path), settings=_settings(10, 30), crashes=True)
+    check_against_model(subject, str(tmp_path), settings=_settings(40, 50))
+    check_against_model(subject, str(tmp_path), settings=_settings(8, 40), crashes=True)
 
 
 @pytest.mark.parametrize(

@@ -41,15 +41,17 @@ class Outcome:
         return value
 
 
-def spawn(*arguments: str, environment: Mapping[str, str] | None = None) -> Outcome:
-    """Run `snapcore` in a process of its own."""
+def spawn(
+    *arguments: str, environment: Mapping[str, str] | None = None, patience: int = 180
+) -> Outcome:
+    """Run `snapcore` in a process of its own, for so many seconds at most."""
     done = subprocess.run(
         [sys.executable, "-m", "snapcore.cli", *arguments],
         env=child_environment(environment),
         capture_output=True,
         text=True,
         check=False,
-        timeout=180,
+        timeout=patience,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
 
