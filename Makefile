@@ -14,7 +14,7 @@ setup: ## Debian packages (as root), .venv with core, plugins and tools
 test: setup ## all tests but the long ones
 	@$(VENV) -m pytest -q -n 2 --dist loadgroup -m "not long"
 
-test-long: setup ## the long tests alone, about 15 minutes
+test-long: setup ## the long tests alone, about half an hour
 	@$(VENV) -m pytest -q -n 2 --dist loadgroup -m long
 
 lint: setup ## ruff and mypy

@@ -7,25 +7,32 @@ import select
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import pytest
 import trio
 from support.cli import child_environment
+from support.faults import FakeRegistry
 from support.images import require_tools
 from support.layout import File, LayoutBuilder, tar_of
+from support.lazyimages import estargz_layer
+from support.nodes import serve
 from support.power import Disk, check, disk, mounted
 
 from snapcore.archive import tree_digest
 from snapcore.config import NodeConfig
 from snapcore.errors import SnapcoreError
-from snapcore.node import Node, UnpackChoice
+from snapcore.node import Node, PullOptions, UnpackChoice
 from snapcore.oci import Platform
 from snapcore.snapshots import Durability, State
+from snapcore_fuse.daemon.client import Daemon
+from snapcore_fuse.daemon.places import Places
+from snapcore_fuse.settings import Settings
 
 pytestmark = pytest.mark.needs_root
 
@@ -137,15 +144,19 @@ def _digest(directory: Path) -> str:
         return str(error)
 
 
-def _cuts(
-    where: Disk, backend: str, durability: Durability, layouts: tuple[Path, ...], count: int
-) -> Iterator[Cut]:
-    """Pull images and cut the power now and then, `count` times and at random moments."""
-    moments = random.Random(f"{backend} {durability}")
-    command = [sys.executable, "-c", PULLS, str(where.directory / "root"), backend, durability]
+def _cuts(where: Disk, program: str, *arguments: str, count: int) -> Iterator[Cut]:
+    """Pull images and cut the power now and then, `count` times and at random moments.
+
+    Args:
+        where: the disk.
+        program: prints the name of each image once it is pulled.
+        arguments: its arguments, after the root.
+        count: how often.
+    """
+    moments = random.Random(" ".join(arguments[:2]))
     acknowledged: list[str] = []
     with subprocess.Popen(
-        [*command, *map(str, layouts)],
+        [sys.executable, "-c", program, str(where.directory / "root"), *arguments],
         stdout=subprocess.PIPE,
         env=child_environment({"HOME": str(where.directory)}),
     ) as child:
@@ -205,7 +216,8 @@ def _sweep(
 ) -> Seen:
     seen = Seen()
     with disk(tmp_path, 512 << 20) as where:
-        cuts = list(_cuts(where, backend, durability, layouts, count))
+        arguments = (backend, durability, *map(str, layouts))
+        cuts = list(_cuts(where, PULLS, *arguments, count=count))
         for cut in cuts:
             _look(cut, tmp_path / "cut", backend, expected[backend], seen)
             cut.image.unlink()
@@ -267,3 +279,98 @@ def test_without_syncs_the_same_cuts_lose_and_damage(
     assert seen.damaged > 0, "the oracle is blind"
     assert seen.lost
     assert seen.torn == []
+
+
+LAZY_OPTIONS: Final = {"fuse": {"min_layer_size": 1, "complete": False}}
+LAZY_PULLS: Final = """
+import sys, trio
+from snapcore.config import NodeConfig
+from snapcore.node import Node, PullOptions
+
+root, *names = sys.argv[1:]
+options = {"fuse": {"min_layer_size": 1, "complete": False}}
+config = NodeConfig(root=root, state=f"{root}/state", snapshotters=("fuse",), plugins=options)
+with Node.open(config) as node:
+    for name in names:
+        trio.run(lambda: node.pull(name, PullOptions(plain_http=True)))
+        print(name, flush=True)
+"""
+
+
+@contextmanager
+def _lazy_node(root: Path) -> Iterator[Node]:
+    """Open a node with lazy layers, and end their daemon afterwards."""
+    config = NodeConfig(
+        root=str(root), state=f"{root}/state", snapshotters=("fuse",), plugins=LAZY_OPTIONS
+    )
+    try:
+        with Node.open(config) as node:
+            yield node
+    finally:
+        _end_daemon(root)
+
+
+def _end_daemon(root: Path) -> None:
+    Daemon(Places(str(root / "snapshotters/fuse")), Settings()).stop()
+
+
+def _trees(node: Node) -> dict[str, str]:
+    """Return the digest of every image that is whole, as it is seen when it is mounted."""
+    found = {}
+    for image in node.images.list():
+        if node.images.check(image.name, Platform.local()).snapshots.get("fuse"):
+            with node.mounted(image.name) as directory:
+                found[image.name] = str(tree_digest(directory))
+    return found
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_lazy_layers_survive_a_power_cut(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    builder = LayoutBuilder(tmp_path / "layout")
+    for number in range(IMAGES):
+        files = [File(f"d{number}/{n:03}", b"%d %d " % (number, n) * 50) for n in range(FILES)]
+        plain = builder.add_layer(tar_of(File(f"plain/{number}", b"unpacked")))
+        builder.add_image(f"t{number}", [estargz_layer(builder, *files), plain])
+    lost, wrong, acknowledged, lazy, cuts = [], [], 0, 0, 0
+    with FakeRegistry() as registry:
+        serve(registry, builder)
+        names = [f"{registry.host}/lazy:t{number}" for number in range(IMAGES)]
+        with _lazy_node(tmp_path / "root") as node:
+            for name in names:
+                trio.run(partial(node.pull, name, PullOptions(plain_http=True)))
+            expected = _trees(node)
+        while cuts < MANY // 2:
+            (tmp_path / str(cuts)).mkdir()
+            with disk(tmp_path / str(cuts), 512 << 20) as where:
+                try:
+                    made = list(_cuts(where, LAZY_PULLS, *names, count=MANY // 2 - cuts))
+                finally:
+                    _end_daemon(where.directory / "root")
+                assert made, "the pulls ended before the power was cut"
+                for cut in made:
+                    with (
+                        mounted(cut.image, tmp_path / "cut") as directory,
+                        _lazy_node(directory / "root") as node,
+                    ):
+                        trees = _trees(node)
+                        lazy += sum(
+                            bool(report.status and report.status.lazy)
+                            for name in trees
+                            for report in node.images.status(name, Platform.local(), ("fuse",))
+                        )
+                    check(cut.image)
+                    cut.image.unlink()
+                    lost += [name for name in cut.acknowledged if name not in trees]
+                    wrong += [name for name, tree in trees.items() if expected[name] != tree]
+                    acknowledged += len(cut.acknowledged)
+                cuts += len(made)
+    record_property(
+        "shown",
+        f"power cuts, lazy layers: {cuts} images of the disk, {acknowledged} acknowledged pulls,"
+        f" {len(lost)} lost; {lazy} lazy layers looked at, {len(wrong)} trees wrong",
+    )
+    assert lazy
+    assert (lost, wrong) == ([], [])
