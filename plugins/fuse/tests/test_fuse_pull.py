@@ -20,9 +20,9 @@ from support.nodes import Watched, until
 
 from snapcore.archive import TreeDigest, tree_digest
 from snapcore.mount import mounts_below, temporary_mount
-from snapcore.node import Node, PullOptions
+from snapcore.node import Node, PullOptions, Verdict
 from snapcore.oci import Digest, Platform
-from snapcore.snapshots import Kind, SnapshotStatus
+from snapcore.snapshots import Kind, SnapshotStatus, no_checkpoint
 from snapcore.unpack import Event, LayerPlanned
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.anyio]
@@ -99,6 +99,22 @@ async def test_a_pull_fetches_indexes_alone_and_reads_fetch_the_rest(place: Lazy
         assert top.served == len(b"from the second layer\n")
         for layer, before, status in zip(layers, after_pull, (base, top), strict=True):
             assert place.fetched(layer) - before == status.fetched
+
+
+async def test_lazy_layers_are_verified_as_they_are_read(place: LazyPlace) -> None:
+    two_layers(place)
+    with place.node("fuse", "overlay") as node:
+        await pull(node, place)
+        fetched = [status.fetched for status in statuses(node, place)]
+        for name, verdict in (("fuse", Verdict.LAZY), ("overlay", Verdict.INTACT)):
+            snapshotter = node.snapshotter(name)
+            found = [
+                node.integrity.verify(snapshotter, info.name, no_checkpoint).verdict
+                for info in snapshotter.walk()
+            ]
+            assert found == [verdict] * 2
+        # Nothing was brought here for it.
+        assert [status.fetched for status in statuses(node, place)] == fetched
 
 
 async def test_the_lazy_tree_read_whole_has_the_eager_ones_digest(place: LazyPlace) -> None:
