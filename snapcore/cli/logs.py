@@ -24,7 +24,7 @@ def set_up(level: str) -> None:
 
 def silence_retries() -> None:
     """Keep stamina from telling of each retry: what matters of them is told by ourselves."""
-    # Here, as it takes long to import, and most verbs never retry.
+    # Here, as it takes long to import, and most verbs speak to no registry.
     from stamina.instrumentation import set_on_retry_hooks
 
     set_on_retry_hooks(())

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 import click
 
 from snapcore.cli.flags import Flag, given
-from snapcore.cli.logs import silence_retries
 from snapcore.cli.output import Format
 from snapcore.errors import InvalidArgument
 
@@ -92,7 +91,6 @@ class Session:
         config = self.load(more).config
         from snapcore.node import Node
 
-        silence_retries()
         trace = _say if self.environment.get("SNAPCORE_TRACE_HOOKS") == "1" else None
         with Node.open(config, environment=self.environment, trace=trace, freeing=freeing) as node:
             yield node

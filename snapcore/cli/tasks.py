@@ -10,6 +10,7 @@ from typing import TypeVar
 import trio
 
 from snapcore.cli.exits import Interrupted
+from snapcore.cli.logs import silence_retries
 
 _T = TypeVar("_T")
 
@@ -20,6 +21,7 @@ def run(work: Callable[[], Awaitable[_T]]) -> _T:
     Raises:
         Interrupted: a signal came; whatever `work` had to undo has been undone.
     """
+    silence_retries()
     return trio.run(_guarded, work)
 
 

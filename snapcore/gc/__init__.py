@@ -1,22 +1,60 @@
-"""What is needed and what is garbage, why, and how the garbage goes."""
+"""What is needed and what is garbage, why, and how the garbage goes.
 
-from snapcore.gc.activity import Activity as Activity
-from snapcore.gc.collector import Collector as Collector
-from snapcore.gc.explain import Explanation as Explanation
-from snapcore.gc.explain import Step as Step
-from snapcore.gc.explain import explain as explain
-from snapcore.gc.explain import find as find
-from snapcore.gc.graph import Edge as Edge
-from snapcore.gc.graph import Graph as Graph
-from snapcore.gc.graph import Thing as Thing
-from snapcore.gc.graph import ThingKind as ThingKind
-from snapcore.gc.scheduler import Schedule as Schedule
-from snapcore.gc.scheduler import Scheduler as Scheduler
-from snapcore.gc.shares import Released as Released
-from snapcore.gc.shares import Share as Share
-from snapcore.gc.shares import released as released
-from snapcore.gc.shares import shares as shares
-from snapcore.gc.values import Budget as Budget
-from snapcore.gc.values import Garbage as Garbage
-from snapcore.gc.values import Plan as Plan
-from snapcore.gc.values import Report as Report
+Names are loaded on first use, since most verbs collect nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from snapcore.gc.activity import Activity as Activity
+    from snapcore.gc.collector import Collector as Collector
+    from snapcore.gc.explaining import Explanation as Explanation
+    from snapcore.gc.explaining import Step as Step
+    from snapcore.gc.explaining import explain as explain
+    from snapcore.gc.explaining import find as find
+    from snapcore.gc.graph import Edge as Edge
+    from snapcore.gc.graph import Graph as Graph
+    from snapcore.gc.graph import Thing as Thing
+    from snapcore.gc.graph import ThingKind as ThingKind
+    from snapcore.gc.scheduler import Schedule as Schedule
+    from snapcore.gc.scheduler import Scheduler as Scheduler
+    from snapcore.gc.sharing import Released as Released
+    from snapcore.gc.sharing import Share as Share
+    from snapcore.gc.sharing import released as released
+    from snapcore.gc.sharing import shares as shares
+    from snapcore.gc.values import Budget as Budget
+    from snapcore.gc.values import Garbage as Garbage
+    from snapcore.gc.values import Plan as Plan
+    from snapcore.gc.values import Report as Report
+
+_HOMES = {
+    "Activity": "activity",
+    "Collector": "collector",
+    "Explanation": "explaining",
+    "Step": "explaining",
+    "explain": "explaining",
+    "find": "explaining",
+    "Edge": "graph",
+    "Graph": "graph",
+    "Thing": "graph",
+    "ThingKind": "graph",
+    "Schedule": "scheduler",
+    "Scheduler": "scheduler",
+    "Released": "sharing",
+    "Share": "sharing",
+    "released": "sharing",
+    "shares": "sharing",
+    "Budget": "values",
+    "Garbage": "values",
+    "Plan": "values",
+    "Report": "values",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

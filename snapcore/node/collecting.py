@@ -9,8 +9,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
-import trio
-
 from snapcore.errors import PermissionDenied, SnapcoreError
 from snapcore.gc import (
     Activity,
@@ -125,6 +123,7 @@ class Garbage:
         Yields:
             Who is told of deletions and changes; also of those that are made otherwise.
         """
+        import trio
 
         async def collect() -> Report:
             work = partial(self.collect, checkpoint=trio.from_thread.check_cancelled)

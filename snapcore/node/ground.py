@@ -12,8 +12,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-import trio
-
 from snapcore.config import NodeConfig
 from snapcore.content import ContentStore
 from snapcore.errors import NotFound, PermissionDenied, SnapcoreError, from_os_error
@@ -22,7 +20,7 @@ from snapcore.metadata import Metadata, open_metadata
 from snapcore.node.reserve import Reserve
 from snapcore.node.state import bury, remove_private
 from snapcore.snapshots import remove_dead_trials
-from snapcore.unpack import WorkerPool, Workplace
+from snapcore.unpack import Workplace
 
 _log = logging.getLogger(__name__)
 
@@ -81,17 +79,16 @@ def open_ground(config: NodeConfig, resources: ExitStack, *, freeing: bool) -> G
         os.path.join(config.root, "content"), metadata.labels, locks=locks, owner=owner
     )
     _tidy(f"unfinished downloads below {content.root!r}", content.cleanup)
-    workers = WorkerPool(owner.fileno())
-    resources.callback(workers.close)
     place = Workplace(
         content,
-        workers,
-        trio.CapacityLimiter(config.unpack.downloads),
-        trio.CapacityLimiter(config.unpack.workers),
         locks,
         state,
         owner.id,
+        owner.fileno(),
+        config.unpack.downloads,
+        config.unpack.workers,
     )
+    resources.callback(place.close)
     return Ground(metadata, content, place, reserve)
 
 

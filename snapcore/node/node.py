@@ -6,21 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from snapcore.archive import DiffOptions, WrittenLayer
 from snapcore.config import NodeConfig
 from snapcore.errors import InvalidArgument, PermissionDenied
 from snapcore.metadata import Image, MountRecord
-from snapcore.node.committing import Committer
-from snapcore.node.connection import registry_client
-from snapcore.node.diffing import diff_snapshot
 from snapcore.node.holding import LeasedWork, leased
 from snapcore.node.mounting import MountRequest, mounted
-from snapcore.node.outgoing import export_images
-from snapcore.node.parts import open_parts
-from snapcore.node.pushing import push_image
-from snapcore.node.transfer import find_images
+from snapcore.node.parts import OnUse, open_parts
 from snapcore.node.values import (
     CommitOptions,
     CommittedImage,
@@ -30,12 +23,16 @@ from snapcore.node.values import (
     UnpackChoice,
 )
 from snapcore.oci import Platform, Reference
-from snapcore.registry import ArchiveKind, Outgoing
 from snapcore.snapshots import Checkpoint, HookTrace, Probe, Snapshotter, no_checkpoint
 from snapcore.unpack import Events, Resolved, Workplace, no_events, reclaim, single_error
 
+# What speaks to registries, or reads and writes layers, is imported by the verbs that do.
+if TYPE_CHECKING:
+    from snapcore.archive import DiffOptions, WrittenLayer
+    from snapcore.registry import Outgoing
 
-class Node:
+
+class Node(OnUse):
     """Everything below one root. Open it with `Node.open` or `open_node`; use it in one thread.
 
     Attributes:
@@ -44,10 +41,6 @@ class Node:
         images: the images and questions about them.
         snapshotters: the backends, opened on first use.
         leases: what somebody is about to use.
-        garbage: what keeps what, and the collection of the rest.
-        recovery: damaged blobs, and fetching again what is missing.
-        integrity: whether snapshots are what they were.
-        repair: making damaged snapshots again.
     """
 
     def __init__(
@@ -67,9 +60,7 @@ class Node:
             self._activity, self._mounter = parts.activity, parts.mounter
             self.content, self.images = parts.ground.content, parts.images
             self.snapshotters, self.leases = parts.snapshotters, parts.leases
-            self.recovery, self.garbage = parts.recovery, parts.garbage
-            self.integrity, self.repair = parts.integrity, parts.repair
-            self._arrivals = parts.arrivals
+            self._parts = parts
             self._resources = self._resources.pop_all()
 
     @classmethod
@@ -171,7 +162,7 @@ class Node:
         # Opened before the first request: a backend that cannot work should cost no download.
         snapshotters = self._chosen(options.choice)
         with single_error():
-            return await self._arrivals.pull(place, name, options, snapshotters, events)
+            return await self._parts.arrivals.pull(place, name, options, snapshotters, events)
 
     async def import_(
         self,
@@ -198,6 +189,8 @@ class Node:
             InvalidArgument: the name does not fit.
             RefusedInput, DigestMismatch: the content is not acceptable.
         """
+        from snapcore.node.transfer import find_images
+
         choice = choice or UnpackChoice()
         place = self._writable("importing an image")
         if name:
@@ -209,7 +202,7 @@ class Node:
             for reference, target in found.named(name):
                 events(Resolved(reference, target))
                 results.append(
-                    await self._arrivals.acquire(
+                    await self._parts.arrivals.acquire(
                         place, reference, target, found.source, choice, snapshotters, found.events
                     )
                 )
@@ -230,7 +223,7 @@ class Node:
         snapshotters = self._chosen(replace(choice, unpack=True))
         with single_error():
             async with self.recovery.source(image.target) as source:
-                return await self._arrivals.acquire(
+                return await self._parts.arrivals.acquire(
                     place, image.name, image.target, source, choice, snapshotters, events
                 )
 
@@ -268,6 +261,9 @@ class Node:
             DigestMismatch: a blob is damaged.
             ResourceExhausted, PermissionDenied: the file system's.
         """
+        from snapcore.node.outgoing import export_images
+        from snapcore.registry import ArchiveKind
+
         wanted = None if all_platforms else Platform.or_local(platform)
         if kind not in tuple(ArchiveKind):
             raise InvalidArgument(f"unknown kind of archive: {kind!r}")
@@ -304,6 +300,9 @@ class Node:
             Unavailable: the registry cannot be reached, is overloaded, or takes no pushes.
             DigestMismatch: the registry has something else after all.
         """
+        from snapcore.node.connection import registry_client
+        from snapcore.node.pushing import push_image
+
         options = options or PushOptions()
         name = Reference.parse(destination or reference)
         platform = None if options.all_platforms else Platform.or_local(options.platform)
@@ -409,6 +408,9 @@ class Node:
             RefusedInput: something in it can be in no layer.
             PermissionDenied: this process may not mount what is compared.
         """
+        from snapcore.archive import DiffOptions
+        from snapcore.node.diffing import diff_snapshot
+
         options, what = options or DiffOptions(), "comparing snapshots"
         state = self._writable(what).state
         with self._working(what, options.checkpoint) as work:
@@ -436,9 +438,13 @@ class Node:
             InvalidArgument: a malformed name or change, or several such images.
             SnapcoreError: as `diff`, and as unpacking the image.
         """
+        from snapcore.node.committing import Committer
+
         options = options or CommitOptions()
         place = self._writable("making an image")
-        committer = Committer(place, self._metadata, self.images, self.recovery, self._arrivals)
+        committer = Committer(
+            place, self._metadata, self.images, self.recovery, self._parts.arrivals
+        )
         snapshotter = self.snapshotter(options.snapshotter)
         with single_error():
             return await committer.commit(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from snapcore.archive import Compression, WrittenLayer
 from snapcore.config import Discard
 from snapcore.oci import Descriptor
-from snapcore.unpack import UnpackedManifest
+
+if TYPE_CHECKING:
+    from snapcore.archive import Compression, WrittenLayer
+    from snapcore.unpack import UnpackedManifest
 
 Policy: TypeAlias = Literal["always", "missing", "never"]
 
@@ -172,6 +174,12 @@ class ImageInspection:
     chain_id: str
 
 
+def _gzip() -> Compression:
+    from snapcore.archive import Compression
+
+    return Compression.GZIP
+
+
 @dataclass(frozen=True, slots=True)
 class CommitOptions:
     """How an image is made of a snapshot.
@@ -194,7 +202,7 @@ class CommitOptions:
     author: str = ""
     comment: str = ""
     changes: tuple[str, ...] = ()
-    compression: Compression = Compression.GZIP
+    compression: Compression = field(default_factory=_gzip)
     epoch: int | None = None
     unpack: bool = True
     force: bool = False

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import trio
-
 from snapcore.errors import SnapcoreError
 
 
@@ -25,6 +23,8 @@ def single_error() -> Iterator[None]:
 
 def most_telling(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return the error of a group that its caller should see."""
+    import trio
+
     leaves = list(_leaves(group))
     for wanted in (KeyboardInterrupt, trio.Cancelled, SnapcoreError):
         for leaf in leaves:

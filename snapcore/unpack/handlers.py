@@ -11,8 +11,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final, TypeAlias
 
-import trio
-
 from snapcore import labels
 from snapcore.content import ContentStore
 from snapcore.errors import NotFound, RefusedInput
@@ -57,6 +55,8 @@ async def _dispatch(handler: Handler, descriptors: Sequence[Descriptor], depth: 
     # A cycle would need a document that contains its own digest, so depth alone bounds the walk.
     if depth > MAX_INDEX_DEPTH + 1:
         raise RefusedInput(f"indexes nested more than {MAX_INDEX_DEPTH} deep")
+    import trio
+
     async with trio.open_nursery() as nursery:
         for descriptor in descriptors:
             nursery.start_soon(_visit, handler, descriptor, depth)
@@ -73,6 +73,7 @@ async def _visit(handler: Handler, descriptor: Descriptor, depth: int) -> None:
 
 def children_of(store: ContentStore) -> Handler:
     """Return a handler that reads a stored document and returns what it names."""
+    import trio
 
     async def handle(descriptor: Descriptor) -> tuple[Descriptor, ...]:
         document = await trio.to_thread.run_sync(read_document, store, descriptor)
@@ -178,6 +179,7 @@ def label_children(store: ContentStore, handler: Handler) -> Handler:
     The labels keep the children from being collected (containerd, docs/garbage-collection.md).
     They are written before the children are fetched.
     """
+    import trio
 
     async def handle(descriptor: Descriptor) -> tuple[Descriptor, ...]:
         children = await handler(descriptor)

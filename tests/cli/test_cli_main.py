@@ -5,27 +5,54 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from support.cli import child_environment, spawn
 
 HEAVY = ("trio", "rich", "grpc", "urllib3", "apsw", "msgspec", "pluggy", "zstandard", "isal")
+ELSEWHERE = (
+    "trio", "ssl", "urllib3", "stamina", "grpc", "zstandard", "isal",
+    "snapcore.registry", "snapcore.archive.apply", "snapcore.gc.collector",
+    "snapcore.unpack.pool", "snapcore.unpack.unpacker", "snapcore.node.recovery",
+)  # fmt: skip
+"""What speaks to registries, unpacks or collects, and runs tasks at the same time for that."""
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["images", "--help"], ["pull", "--help"]])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    done = run_and_list(arguments, HEAVY)
+    assert done.stderr == "[] 0\n"
+    assert "Usage: snapcore" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["images", "ls"],
+        ["images", "mount"],
+        ["--format", "json", "snapshots", "ls"],
+        ["content", "ls"],
+        ["leases", "ls"],
+    ],
+)
+def test_looking_at_what_is_here_imports_no_registry(arguments: list[str], tmp_path: Path) -> None:
+    place = ["--root", str(tmp_path / "root"), "--snapshotter", "native"]
+    assert run_and_list([*place, *arguments], ELSEWHERE).stderr == "[] 0\n"
+
+
+def run_and_list(arguments: list[str], modules: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a verb; its stderr says which of the modules it has imported, and its exit code."""
     program = (
         "import sys\n"
         "from snapcore.cli.__main__ import run\n"
         f"code = run({arguments!r})\n"
-        f"print([name for name in {HEAVY!r} if name in sys.modules], code, file=sys.stderr)\n"
+        f"print([name for name in {modules!r} if name in sys.modules], code, file=sys.stderr)\n"
     )
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert done.stderr == "[] 0\n"
-    assert "Usage: snapcore" in done.stdout
 
 
 def test_no_arguments_shows_help_and_fails() -> None:

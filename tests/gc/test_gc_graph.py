@@ -9,7 +9,7 @@ import pytest
 from snapcore import labels
 from snapcore.errors import InvalidArgument, NotFound
 from snapcore.gc import Edge, Graph, Step, Thing, ThingKind, explain
-from snapcore.gc.explain import find
+from snapcore.gc.explaining import find
 from snapcore.gc.references import back_references, expired, references
 from snapcore.gc.sweep import children_first
 

@@ -19,7 +19,6 @@ from snapcore.snapshots import (
 )
 from snapcore_fuse.fuse import FuseSnapshotter
 from snapcore_fuse.probe import probe as try_out
-from snapcore_fuse.published import make_index
 from snapcore_fuse.settings import IndexTrust, Settings
 
 
@@ -121,6 +120,9 @@ def snapcore_open(root: str, options: Options, probe: Probe) -> Backend:
 @hookimpl
 def snapcore_index(blob: int, layer: Descriptor, diff_id: Digest) -> IndexBlob:
     """Make the index of spans of a gzip or uncompressed layer."""
+    # Here, as no other hook needs the formats of layers: the daemon has them.
+    from snapcore_fuse.published import make_index
+
     return make_index(blob, layer, diff_id)
 
 

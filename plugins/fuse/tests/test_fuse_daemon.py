@@ -26,8 +26,8 @@ from snapcore.errors import (
 from snapcore.linux import UnmountFlag, umount
 from snapcore.mount import is_mount_point, mounts_below
 from snapcore.snapshots import no_checkpoint
+from snapcore_fuse.daemon.address import reached
 from snapcore_fuse.daemon.client import Daemon
-from snapcore_fuse.daemon.control import reached
 from snapcore_fuse.daemon.messages import Build, Failed, Layer, decode_answer, decode_request
 from snapcore_fuse.daemon.places import Places
 from snapcore_fuse.daemon.record import SourceRecord

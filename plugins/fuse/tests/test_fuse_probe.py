@@ -75,3 +75,16 @@ def test_it_works_in_a_user_namespace(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("True"), run.stdout
     assert "userxattr" in run.stdout
+
+
+def test_opening_the_backend_imports_nothing_that_only_its_daemon_needs() -> None:
+    program = (
+        "import sys\n"
+        "import snapcore_fuse.plugin\n"
+        "print([n for n in ('trio', 'pyfuse3', 'zstandard', 'snapcore_fuse.formats',"
+        " 'snapcore.registry') if n in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"

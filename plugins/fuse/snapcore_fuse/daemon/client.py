@@ -22,7 +22,7 @@ from snapcore.errors import (
 )
 from snapcore.linux import mount_namespace
 from snapcore.snapshots import Checkpoint, no_checkpoint
-from snapcore_fuse.daemon.control import reached
+from snapcore_fuse.daemon.address import reached
 from snapcore_fuse.daemon.messages import (
     MAX_LINE,
     Answer,
