@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from support.cli import call
 
 from snapcore.errors import AlreadyExists, InvalidArgument, SnapcoreError
 from snapcore.scaffold import Plugin, new_plugin
@@ -21,8 +22,8 @@ def plugin(tmp_path: Path) -> Plugin:
     return new_plugin("two-words", str(tmp_path / "new"))
 
 
-def _run(plugin: Plugin, *command: str) -> None:
-    places = os.pathsep.join((plugin.directory, *sys.path))
+def _run(plugin: Plugin, *command: str, site: str = "") -> None:
+    places = os.pathsep.join(filter(None, (site, plugin.directory, *sys.path)))
     done = subprocess.run(
         [sys.executable, "-m", *command],
         cwd=plugin.directory,
@@ -85,3 +86,30 @@ def test_half_of_it_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(SnapcoreError, match="No space left"):
         new_plugin("demo", str(tmp_path / "new"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.needs_root
+@pytest.mark.xdist_group("packaging")
+@pytest.mark.parametrize(
+    "which",
+    [
+        pytest.param(("-k", "prepare or commit or expected"), id="some"),
+        pytest.param(("-m", "not long"), id="all", marks=pytest.mark.long),
+    ],
+)
+def test_its_own_tests_pass(plugin: Plugin, which: tuple[str, ...], tmp_path: Path) -> None:
+    site = str(tmp_path / "site")
+    offline = ("--no-deps", "--no-index", "--no-build-isolation", "--target", site)
+    _run(plugin, "pip", "install", "--quiet", *offline, ".")
+    _run(plugin, "pytest", "-q", "-p", "no:cacheprovider", *which, "tests", site=site)
+
+
+def test_the_command_line_writes_it_where_told(tmp_path: Path) -> None:
+    target = tmp_path / "new"
+    wanted = ("--format", "json", "plugins", "new", "demo", "--directory", str(target))
+    assert call(*wanted).record()["directory"] == str(target)
+    assert (target / "snapcore_demo" / "plugin.py").exists()
+    again = call(*wanted)
+    assert (again.code, str(target) in again.err) == (4, True)
+    taken = call("plugins", "new", "overlay", "--directory", str(tmp_path / "other"))
+    assert (taken.code, "installed already" in taken.err) == (4, True)
