@@ -46,6 +46,7 @@ from snapcore.snapshots.wrappers import HookTiming, Timing
 
 NO_LABELS: Final[Labels] = MappingProxyType({})
 _PAGE: Final = 500
+_COMMIT_TRIES: Final = 10
 
 _T = TypeVar("_T")
 
@@ -255,17 +256,39 @@ class Snapshotter:
         """
         check_key(name, "name")
         label_rules.check(labels)
-        hooks = self._ready()
+        self._ready()
         self._check_not_lost()
-        answer = hooks.commit(
-            name=name, key=key, labels=dict(labels), parent=parent, checkpoint=checkpoint
-        )
-        info = self._answer("commit", answer, Info)
+        info = self._commit(name, key, labels, parent, checkpoint)
         self._unflushed = True
         if self._must_flush(info):
             self.flush()
             return replace(info, state=State.DURABLE)
         return info
+
+    def _commit(
+        self, name: str, key: str, labels: Labels, parent: str, checkpoint: Checkpoint
+    ) -> Info:
+        hooks, tries_left = self._ready(), _COMMIT_TRIES
+        while True:
+            tries_left -= 1
+            try:
+                answer = hooks.commit(
+                    name=name, key=key, labels=dict(labels), parent=parent, checkpoint=checkpoint
+                )
+                return self._answer("commit", answer, Info)
+            except NotFound:
+                # Backends check, measure and record: in between, others may have committed the
+                # snapshot and made a new one of that key. Then "not found" was true at no moment.
+                if not tries_left or not self._all_there(key, parent):
+                    raise
+
+    def _all_there(self, key: str, parent: str) -> bool:
+        try:
+            for name in filter(None, (key, parent)):
+                self.stat(name)
+        except NotFound:
+            return False
+        return True
 
     def remove(self, key: str, *, checkpoint: Checkpoint = no_checkpoint) -> Info:
         """Remove a snapshot of any kind and return what it was.

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Final
 
-from snapcore.conformance.harness import Harness, checks, expect
+from snapcore.conformance.harness import Harness, checks, expect, expect_equal
 from snapcore.conformance.history import Call, Event, State, is_linearizable
 from snapcore.conformance.peer import Peer, happened
-from snapcore.snapshots import Snapshotter
+from snapcore.errors import AlreadyExists
+from snapcore.snapshots import Kind, Snapshotter
 
 _CALLERS: Final = 3
 _CALLS: Final = 10
@@ -98,7 +99,36 @@ def _expect_order(s: Snapshotter, events: list[Event]) -> None:
                 gone.add(name)
 
 
+def check_commit_while_its_key_becomes_another_snapshots(harness: Harness) -> None:
+    """A commit that others overtake says what was true at some moment of it: not NotFound.
+
+    While it works, its snapshot is committed under the same name by others, a new one is made of
+    the key, and the name is removed: at no moment were both key and name missing.
+    """
+    s, other = harness.snapshotter, harness.open()
+    s.prepare("key", "")
+    overtaken = False
+
+    def overtake() -> None:
+        nonlocal overtaken
+        if not overtaken:
+            overtaken = True
+            other.commit("name", "key")
+            other.prepare("key", "")
+            other.remove("name")
+
+    try:
+        s.commit("name", "key", checkpoint=overtake)
+        expected = {"name": Kind.COMMITTED}
+    except AlreadyExists:
+        expected = {"key": Kind.ACTIVE}
+    finally:
+        other.close()
+    expect_equal({info.name: info.kind for info in s.walk()}, expected, "snapshots afterwards")
+
+
 CHECKS = (
     *checks(check_threads_are_linearizable, mounts=False),
+    *checks(check_commit_while_its_key_becomes_another_snapshots, mounts=False),
     *checks(check_processes_are_linearizable, mounts=False, peers=True),
 )
