@@ -122,25 +122,35 @@ def test_a_strangers_plugin_is_listed_with_its_distribution(installed: Path) -> 
     assert "strangers-snapshotter" in json.dumps(row)
 
 
-@pytest.mark.needs_root
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_an_examples_own_tests_pass_outside_of_the_workspace(
-    installed: Path, example: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(example / "tests", tmp_path / "tests")
+def _run_examples_tests(installed: Path, example: str, which: str, work: Path) -> None:
+    shutil.copytree(REPO / "examples" / example / "tests", work / "tests")
     # A place of its own: others leave trees that are too deep for a pytest without our conftest.
-    place = ("--basetemp", str(tmp_path / "temporary"))
-    own = ("-q", "-p", "no:cacheprovider", "-m", "not long", *place)
+    own = ("-q", "-p", "no:cacheprovider", "--basetemp", str(work / "temporary"))
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *own, "tests"],
+        [sys.executable, "-m", "pytest", *own, "-m", "not long", "-k", which, "tests"],
         env={**os.environ, "PYTHONPATH": str(installed / "site")},
-        cwd=tmp_path,
+        cwd=work,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("example", [example.name for example in EXAMPLES])
+def test_an_examples_own_tests_pass_outside_of_the_workspace(
+    installed: Path, example: str, tmp_path: Path
+) -> None:
+    _run_examples_tests(installed, example, "not test_conforms", tmp_path)
+
+
+@pytest.mark.needs_root
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_the_example_of_a_snapshotter_conforms(installed: Path, tmp_path: Path) -> None:
+    _run_examples_tests(installed, "btrfs", "test_conforms", tmp_path)
 
 
 @pytest.mark.needs_root

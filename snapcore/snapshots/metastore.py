@@ -39,10 +39,12 @@ from snapcore.snapshots.records import (
     WALK_FIELDS,
     CommitPlan,
     Ids,
+    Present,
     Record,
     Reservation,
     Stack,
     info_fields,
+    info_of,
 )
 from snapcore.snapshots.remap import check_maps_kept
 from snapcore.snapshots.rootsync import RootSync
@@ -156,7 +158,7 @@ class MetaStore:
         filters: tuple[str, ...],
         after: str,
         limit: int,
-        present: Callable[[Record], Info] = lambda record: record.info,
+        present: Present = info_of,
     ) -> Page:
         """Return the next page of snapshots; see `SnapshotterSpec.walk`.
 
@@ -238,8 +240,8 @@ class MetaStore:
 
     # --- changing ---------------------------------------------------------------------------
 
-    def update(self, info: Info, fieldpaths: tuple[str, ...]) -> Info:
-        """Change labels; see `SnapshotterSpec.update`.
+    def update(self, info: Info, fieldpaths: tuple[str, ...], present: Present = info_of) -> Info:
+        """Change labels; see `SnapshotterSpec.update`, and `walk` for `present`.
 
         Raises:
             NotFound: no such snapshot.
@@ -253,7 +255,7 @@ class MetaStore:
             # Strictly later, even where the wall clock was set back.
             now = max(self._clock(), record.info.updated + 1)
             rows.set_labels(connection, record.id, labels, now)
-            return rows.require(connection, info.name).info
+            return present(rows.require(connection, info.name))
 
     def check_commit(self, name: str, key: str, parent: str = "") -> CommitPlan:
         """Begin a commit: check everything, so that the backend can measure usage for it.
@@ -335,8 +337,8 @@ class MetaStore:
                 for number in pending
             )
 
-    def mark_broken(self, name: str) -> Info:
-        """Record that a committed snapshot's files are lost or damaged.
+    def mark_broken(self, name: str, present: Present = info_of) -> Info:
+        """Record that a committed snapshot's files are lost or damaged; see `walk` for `present`.
 
         Raises:
             NotFound: no such snapshot.
@@ -353,7 +355,7 @@ class MetaStore:
                     " on it, may be mounted; remove that first"
                 )
             rows.set_broken(connection, record.id, self._token)
-            return rows.require(connection, name).info
+            return present(rows.require(connection, name))
 
     def break_pending(self) -> int:
         """Record that a sync failed: all that was not durable is broken; return how many."""

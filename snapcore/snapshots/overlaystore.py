@@ -111,8 +111,11 @@ class OverlayStore:
 
     def commit(
         self, name: str, key: str, labels: Labels, parent: str, checkpoint: Checkpoint
-    ) -> None:
+    ) -> Record:
         """Do what `commit` does; read whether the layer's root was marked opaque.
+
+        Returns:
+            What was recorded.
 
         Raises:
             SnapcoreError: as `MetaStore.check_commit`.
@@ -123,7 +126,8 @@ class OverlayStore:
             self.mark_bottom(plan.id, hides=is_opaque(upper, self._form.style))
         except OSError as error:
             raise from_os_error(error, f"snapshot {key!r}") from error
-        self._records.commit(plan, labels, disk_usage(upper, checkpoint))
+        usage = disk_usage(upper, checkpoint)
+        return Record(plan.id, self._records.commit(plan, labels, usage), usage)
 
     def usage(self, record: Record, checkpoint: Checkpoint) -> Usage:
         """Return what was stored at commit, or measure the upper directory."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from snapcore.filters import Fields, record_fields
 from snapcore.snapshots.types import Info, Kind, Labels, Usage
@@ -26,6 +26,15 @@ class Record:
     id: int
     info: Info
     usage: Usage | None
+
+
+Present: TypeAlias = Callable[[Record], Info]
+"""Makes the info that is answered of a record, for a backend that adds labels of its own."""
+
+
+def info_of(record: Record) -> Info:
+    """Answer what is recorded."""
+    return record.info
 
 
 @dataclass(frozen=True, slots=True)

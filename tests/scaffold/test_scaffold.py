@@ -89,6 +89,7 @@ def test_half_of_it_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.needs_root
+@pytest.mark.timeout(900)
 @pytest.mark.xdist_group("packaging")
 @pytest.mark.parametrize(
     "which",

@@ -349,12 +349,11 @@ def test_the_facade_checks_arguments_before_any_plugin(opened: Open) -> None:
     assert snapshotter.timings().keys() == {"prepare", "stat"}
 
 
-def test_walk_goes_through_pages(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snapcore.snapshots.snapshotter._PAGE", 2)
+def test_walk_goes_through_pages(opened: Open) -> None:
     snapshotter = opened()
     for key in "edcba":
         snapshotter.prepare(key)
-    assert [info.name for info in snapshotter.walk()] == list("abcde")
+    assert [info.name for info in snapshotter.walk(page=2)] == list("abcde")
     assert snapshotter.timings()["walk"].count == 4
 
 

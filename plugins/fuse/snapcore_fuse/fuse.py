@@ -159,9 +159,9 @@ class FuseSnapshotter:
     ) -> Info:
         """See `SnapshotterSpec.commit`."""
         plan = self._records.check_commit(name, key, parent)
-        staged = self._lazy.is_lazy(plan.id)
-        (self._lazy if staged else self._layers).commit(name, key, labels, parent, checkpoint)
-        return self.stat(name)
+        if self._lazy.is_lazy(plan.id):
+            return self._lazy.commit(name, key, labels, parent, checkpoint)
+        return self._layers.commit(name, key, labels, parent, checkpoint).info
 
     @hookimpl
     def remove(self, key: str, checkpoint: Checkpoint) -> Info:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from snapcore import labels as label_keys
@@ -13,6 +14,7 @@ from snapcore.snapshots import (
     Checkpoint,
     DiskStore,
     Draft,
+    Info,
     Kind,
     Labels,
     OverlayForm,
@@ -149,7 +151,7 @@ class LazyStore:
 
     def commit(
         self, name: str, key: str, labels: Labels, parent: str, checkpoint: Checkpoint
-    ) -> None:
+    ) -> Info:
         """Commit a staged snapshot.
 
         Raises:
@@ -166,7 +168,7 @@ class LazyStore:
                 " remove it and unpack the layer"
             )
         try:
-            self._commit(name, key, labels, parent, plan.id, outcome, checkpoint)
+            return self._commit(name, key, labels, parent, plan.id, outcome, checkpoint)
         except BaseException:
             self._daemon.remove(plan.id)
             raise
@@ -254,14 +256,15 @@ class LazyStore:
         number: int,
         outcome: Outcome,
         checkpoint: Checkpoint,
-    ) -> None:
-        plan = self._disk.records.check_commit(name, key, parent)
+    ) -> Info:
+        # If the key is another snapshot's by now, recording refuses.
+        plan = replace(self._disk.records.check_commit(name, key, parent), id=number)
         try:
             self._layers.mark_bottom(number, hides=outcome.hides)
         except OSError as error:
             raise from_os_error(error, f"snapshot {key!r}") from error
         usage = disk_usage(Files(self._disk.path(number)).lazy, checkpoint)
-        self._disk.records.commit(plan, labels, usage)
+        return self._disk.records.commit(plan, labels, usage)
 
     def _lineage(self, name: str) -> tuple[int, ...]:
         stack = self._disk.records.stack(name, Kind.COMMITTED)

@@ -96,8 +96,8 @@ class OverlaySnapshotter:
                 f"label {label_keys.OVERLAY_UPPERDIR!r} is made up by the overlay snapshotter"
                 " and cannot be set"
             )
-        self._records.update(replace(info, labels=_storable(info.labels)), fieldpaths)
-        return self.stat(info.name)
+        wanted = replace(info, labels=_storable(info.labels))
+        return self._records.update(wanted, fieldpaths, self._present)
 
     @hookimpl
     def usage(self, key: str, checkpoint: Checkpoint) -> Usage:
@@ -139,8 +139,7 @@ class OverlaySnapshotter:
         self, name: str, key: str, labels: Labels, parent: str, checkpoint: Checkpoint
     ) -> Info:
         """See `SnapshotterSpec.commit`. Reads whether the layer's root was marked opaque."""
-        self._layers.commit(name, key, _storable(labels), parent, checkpoint)
-        return self.stat(name)
+        return self._present(self._layers.commit(name, key, _storable(labels), parent, checkpoint))
 
     @hookimpl
     def remove(self, key: str, checkpoint: Checkpoint) -> Info:
@@ -155,8 +154,7 @@ class OverlaySnapshotter:
     @hookimpl
     def mark_broken(self, name: str) -> Info:
         """See `SnapshotterSpec.mark_broken`."""
-        self._records.mark_broken(name)
-        return self.stat(name)
+        return self._records.mark_broken(name, self._present)
 
     @hookimpl
     def flush(self) -> FlushReport:
