@@ -82,4 +82,4 @@ def test_what_is_broken_is_found(name: str, tmp_path: Path) -> None:
 
     subject = Subject(open_root, mountable=False, installed=False)
     with ExitStack() as stack, pytest.raises(CheckFailed):
-        check_against_model(subject, str(tmp_path), settings=_settings(60, 50))
+        check_against_model(subject, str(tmp_path), settings=_settings(200, 50))
