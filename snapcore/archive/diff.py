@@ -7,7 +7,7 @@ compared byte by byte.
 The entries are sorted, component by component, whiteouts by their own names. An entry's parents
 come along, changed or not, so that who applies it need not know them, nor touch their times. What
 is gone is deleted name by name, as the specification advises; opaque marks are written where an
-overlay's upper directory has them, whose lower layers are not looked at. Memory grows with the
+overlay's upper directory has them, which is not compared with its lower ones. Memory grows with the
 depth, the widest directory and the number of names of hard-linked files, not with the files.
 """
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -111,20 +111,24 @@ def diff_upper(
     style: WhiteoutStyle,
     write: Callable[[bytes], object],
     options: DiffOptions | None = None,
+    *,
+    lowers: Sequence[str] | None = None,
 ) -> WrittenLayer:
-    """Write the layer that an overlay's upper directory is, without a look at what is below it.
+    """Write the layer that an overlay's upper directory is, without comparing it.
 
     Args:
         upper: the directory.
         style: how the overlay marks deletions.
         write: takes all of the bytes that it is given.
         options: how.
+        lowers: the directories below, the nearest first, to leave out opaque marks where there is
+            no directory to hide; None if they are not known.
 
     Raises:
         Unimplemented: parts of files or directories lie in the layers below.
         SnapcoreError: as `diff_trees`.
     """
-    return _diff(None, upper, UpperMarks(style), write, options or DiffOptions())
+    return _diff(None, upper, UpperMarks(style, lowers), write, options or DiffOptions())
 
 
 def _diff(

@@ -56,7 +56,9 @@ def diff_snapshot(
         if info.kind is Kind.ACTIVE:
             target = snapshotter.target(key)
             if target.whiteouts is not WhiteoutStyle.APPLY:
-                return diff_upper(target.directory, target.whiteouts, write, options)
+                return diff_upper(
+                    target.directory, target.whiteouts, write, options, lowers=target.lowers
+                )
             after = target.directory or stack.enter_context(temporary_mount(target.mounts, state))
         else:
             after = stack.enter_context(_viewed(snapshotter, key, state, work))

@@ -315,6 +315,29 @@ class TestUpper:
         ]  # fmt: skip
         assert all(not entry.xattrs for entry, _ in layer.layer)
 
+    @pytest.mark.parametrize(
+        ("nearest", "below", "marked"),
+        [("directory", "", True), ("", "directory", True), ("link", "directory", False),
+         ("file", "directory", False), ("", "", False)],
+    )  # fmt: skip
+    def test_a_mark_needs_a_directory_to_hide(
+        self, upper: Path, nearest: str, below: str, marked: bool
+    ) -> None:
+        os.setxattr(upper / "etc/new", WhiteoutStyle.OVERLAY.opaque_xattr, b"y")
+        lowers = []
+        for name, kind in (("one", nearest), ("two", below)):
+            place = upper.parent / name / "etc"
+            place.mkdir(parents=True)
+            if kind == "directory":
+                (place / "new").mkdir()
+            elif kind == "link":
+                (place / "new").symlink_to("/")
+            elif kind == "file":
+                (place / "new").touch()
+            lowers.append(str(place.parent))
+        layer = of_upper(upper, lowers=lowers)
+        assert ("etc/new/.wh..wh..opq" in layer.names) is marked
+
     def test_the_other_styles_mark_means_nothing(self, upper: Path) -> None:
         os.setxattr(upper / "etc/new", WhiteoutStyle.OVERLAY_USER.opaque_xattr, b"y")
         assert ".wh..wh..opq" not in str(of_upper(upper).names)

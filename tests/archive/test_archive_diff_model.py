@@ -30,8 +30,9 @@ _LONG = settings(_QUICK, max_examples=1_000, derandomize=False)
 
 
 def applied(stack: Sequence[Layer], place: Native | Overlay) -> Native | Overlay:
-    """Apply the layers of a stack that can be."""
+    """Apply the layers of a stack that can be, on an empty one."""
     tree = empty_tree()
+    place.apply([])
     for layer in stack:
         try:
             tree = model_apply(tree, layer)
@@ -43,7 +44,7 @@ def applied(stack: Sequence[Layer], place: Native | Overlay) -> Native | Overlay
 
 def native(top: str, name: str, stack: Sequence[Layer]) -> Native:
     os.mkdir(os.path.join(top, name))
-    place = applied(stack or [[]], Native(os.path.join(top, name)))
+    place = applied(stack, Native(os.path.join(top, name)))
     assert isinstance(place, Native)
     return place
 
@@ -52,7 +53,7 @@ def check_trees(one: Sequence[Layer], other: Sequence[Layer], top: FilePath) -> 
     with tempfile.TemporaryDirectory(dir=top) as room:
         before, after = native(room, "before", one), native(room, "after", other)
         os.mkdir(os.path.join(room, "overlay"))
-        overlay = applied(one or [[]], Overlay(os.path.join(room, "overlay")))
+        overlay = applied(one, Overlay(os.path.join(room, "overlay")))
         with before.mounted() as old, after.mounted() as new:
             wanted = tree_digest(new)
             layer = between(old, new).layer
@@ -87,7 +88,7 @@ def check_upper(one: Sequence[Layer], other: Sequence[Layer], top: FilePath) -> 
             with temporary_mount([Mount("overlay", "overlay", options=options)], room) as merged:
                 change(merged, one, other)
                 wanted = tree_digest(merged)
-                layer = of_upper(upper).layer
+                layer = of_upper(upper, lowers=[lower]).layer
         before.apply(layer)
         with before.mounted() as found:
             assert tree_digest(found) == wanted

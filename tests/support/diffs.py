@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import zstandard
@@ -66,9 +66,13 @@ def between(before: object | None, after: object, options: DiffOptions = PLAIN) 
     return made(lambda write: diff_trees(old, str(after), write, options))
 
 
-def of_upper(upper: object, style: WhiteoutStyle = WhiteoutStyle.OVERLAY) -> Made:
+def of_upper(
+    upper: object,
+    style: WhiteoutStyle = WhiteoutStyle.OVERLAY,
+    lowers: Sequence[str] | None = None,
+) -> Made:
     """Read an upper directory."""
-    return made(lambda write: diff_upper(str(upper), style, write, PLAIN))
+    return made(lambda write: diff_upper(str(upper), style, write, PLAIN, lowers=lowers))
 
 
 def unzstd(data: bytes) -> bytes:
