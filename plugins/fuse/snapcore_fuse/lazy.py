@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from snapcore import labels as label_keys
-from snapcore.errors import FailedPrecondition, SnapcoreError, from_os_error
+from snapcore.errors import FailedPrecondition, PermissionDenied, SnapcoreError, from_os_error
 from snapcore.snapshots import (
     Checkpoint,
     DiskStore,
@@ -59,6 +59,17 @@ def layer_of(labels: Labels) -> Layer | None:
     )
 
 
+def _why(error: SnapcoreError) -> str:
+    """Return why a layer must be unpacked whose index could not be fetched."""
+    if isinstance(error, PermissionDenied):
+        # The pull goes on with its own credentials, and its user wonders.
+        return (
+            f"{error} (reads long after a pull go by the docker config, or the file"
+            " plugins.fuse.secrets, and not by --creds)"
+        )
+    return str(error)
+
+
 class _Unpack(Exception):
     """A signal: the layer must be unpacked as usual. Its text is the reason."""
 
@@ -99,7 +110,7 @@ class LazyStore:
             outcome = self._daemon.plan(layer, checkpoint)
         except SnapcoreError as error:
             checkpoint()
-            return SnapshotStatus(reason=str(error))
+            return SnapshotStatus(reason=_why(error))
         if outcome.reason:
             return SnapshotStatus(reason=outcome.reason)
         return SnapshotStatus(lazy=True, format=outcome.format, complete=False)
@@ -161,6 +172,8 @@ class LazyStore:
         plan = self._disk.records.check_commit(name, key, parent)
         below = self._lineage(parent) if parent else ()
         request = self._build(plan.id, self._disk.path(plan.id), below)
+        # All that it takes is on disk: one that died since is as good as new.
+        self._daemon.ensure()
         outcome = self._daemon.build(request, checkpoint)
         if outcome.reason:
             raise FailedPrecondition(
@@ -236,7 +249,7 @@ class LazyStore:
         except SnapcoreError as error:
             # It may have been the checkpoint's, which then raises again.
             checkpoint()
-            raise _Unpack(str(error)) from error
+            raise _Unpack(_why(error)) from error
         if outcome.reason:
             raise _Unpack(outcome.reason)
         return outcome

@@ -169,6 +169,17 @@ def test_the_staged_form_is_committed_onto_its_parent(fuse: Snapshotter, image: 
     assert read_view(fuse, image.names[1]) == BOTH
 
 
+def test_a_staged_layer_is_committed_though_its_daemon_died(
+    fuse: Snapshotter, image: Image, place: LazyPlace
+) -> None:
+    supply(fuse, image, 0)
+    assert fuse.prepare("extract", labels=image.labels(1))[-1].read_only
+    place.kill_daemon()
+    place.registry.__exit__()
+    fuse.commit(image.names[1], "extract", labels=image.labels(1), parent=image.names[0])
+    assert fuse.status(image.names[1]).lazy
+
+
 def test_a_layer_that_needs_its_parents_files_is_not_staged(
     fuse: Snapshotter, place: LazyPlace
 ) -> None:

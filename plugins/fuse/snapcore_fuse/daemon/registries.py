@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 from snapcore.content import ContentStore, LabelRecord
+from snapcore.errors import NotFound
 from snapcore.oci import Descriptor, Digest
 from snapcore.registry import (
     EVERYWHERE,
     PAUSE_SECONDS,
     PUBLIC_ONLY,
     Credentials,
-    CredentialSource,
     DefaultHosts,
     DockerConfig,
     HostConfig,
@@ -21,7 +22,6 @@ from snapcore.registry import (
     RegistryClient,
     Tls,
     Transport,
-    anonymous,
     everywhere,
     same_network,
 )
@@ -50,8 +50,7 @@ class Registries:
         """Return the client for a layer's registry.
 
         Raises:
-            InvalidArgument: a file with credentials or a proxy setting is malformed.
-            PermissionDenied: such a file cannot be read.
+            InvalidArgument: a proxy setting is malformed.
         """
         key = (layer.plain_http, layer.insecure)
         if key not in self._clients:
@@ -82,6 +81,7 @@ class Registries:
             reach = PUBLIC_ONLY if settings.private_networks == "refuse" else EVERYWHERE
             return DefaultHosts(plain, Tls(authorities, skip), reach).endpoint(host)
 
+        paths = [path for path in (settings.secrets, settings.docker_config) if path]
         transport = Transport(
             proxies=Proxies.from_environment(self._environment),
             follow=everywhere if settings.private_networks == "allow" else same_network,
@@ -89,23 +89,40 @@ class Registries:
         return RegistryClient(
             self._store,
             hosts=HostsDirectories(settings.config_path, endpoint),
-            credentials=_credentials(settings, self._environment),
+            credentials=LateCredentials(paths, self._environment),
             transport=transport,
             # Who waits for a read shall not be refused for longer than a read may take.
             pause=min(PAUSE_SECONDS, settings.deadline),
         )
 
 
-def _credentials(settings: Settings, environment: Mapping[str, str]) -> CredentialSource:
-    paths = [path for path in (settings.secrets, settings.docker_config) if path]
-    configs = [DockerConfig.read(path, environment) for path in paths]
-    if not configs:
-        return anonymous
+class LateCredentials:
+    """Credentials of docker config files as they are when a token or password is needed.
 
-    def first(host: str) -> Credentials | None:
-        return next((found for c in configs if (found := c(host)) is not None), None)
+    A layer is read for weeks, and passwords change meanwhile.
 
-    return first
+    Args:
+        paths: the files; the first one that knows a host wins, and none needs to be there.
+        environment: what credential helpers run with.
+    """
+
+    def __init__(self, paths: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._paths: Final = tuple(paths)
+        self._environment: Final = environment
+
+    def __call__(self, host: str) -> Credentials | None:
+        """Return the credentials for a host; see `CredentialSource`.
+
+        Raises:
+            InvalidArgument: a file is malformed.
+            PermissionDenied: a file cannot be read, or a helper failed.
+        """
+        for path in self._paths:
+            with suppress(NotFound):
+                found = DockerConfig.read(path, self._environment)(host)
+                if found is not None:
+                    return found
+        return None
 
 
 class NoLabels:
