@@ -33,6 +33,8 @@ from snapcore_fuse.daemon.messages import (
     Hello,
     Layer,
     LayerState,
+    Measure,
+    Measures,
     Outcome,
     Plan,
     Ready,
@@ -169,6 +171,14 @@ class Daemon:
             Unavailable: there is no daemon.
         """
         return self._call(Ask(snapshot), LayerState, _SHORT_SECONDS)
+
+    def metrics(self) -> str:
+        """Return what the daemon counts, as text for Prometheus.
+
+        Raises:
+            Unavailable: there is no daemon.
+        """
+        return self._call(Measure(), Measures, _SHORT_SECONDS).text
 
     def _greet(self) -> Ready | None:
         try:

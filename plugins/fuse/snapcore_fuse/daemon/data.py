@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -15,6 +16,7 @@ from snapcore.oci import Digest
 from snapcore.registry import RangePatience
 from snapcore_fuse.daemon.check import check_index
 from snapcore_fuse.daemon.messages import LayerState
+from snapcore_fuse.daemon.metrics import LayerMeasure
 from snapcore_fuse.daemon.record import SourceRecord
 from snapcore_fuse.daemon.stock import Stock
 from snapcore_fuse.fetch import (
@@ -48,13 +50,23 @@ class LateSource:
 
     async def read(self, wanted: BlobRange, priority: Priority) -> bytes:
         """Return bytes of the blob; see `BlobSource.read`."""
+        begun, meters = trio.current_time(), self._stock.meters
+        try:
+            return await (await self._opened()).read(wanted, priority)
+        except SnapcoreError as error:
+            meters.fetch_errors[type(error).__name__] += 1
+            raise
+        finally:
+            meters.fetches.note(trio.current_time() - begun)
+
+    async def _opened(self) -> RegistrySource:
         if self._source is None:
             client = self._stock.registries.client(self._record.layer)
             patience = _patience(self._stock.settings.deadline)
             self._source = RegistrySource(
                 await client.ranges(self._record.descriptor, self._record.reference, patience)
             )
-        return await self._source.read(wanted, priority)
+        return self._source
 
     def distrust(self) -> None:
         """Ask somebody else next time."""
@@ -90,6 +102,7 @@ class Supply:
         self._scope: Final = trio.CancelScope()
         self._index: Final = index
         self._lie = ""
+        self._errors: Final[Counter[str]] = Counter()
         self._origin: Final = LateSource(stock, record)
         self._slots: Final = stock.slots(record.reference.host)
         self._blob: Final = stock.places.blob(Digest.parse(record.layer.digest))
@@ -107,9 +120,16 @@ class Supply:
 
     async def read(self, start: int, size: int, file_end: int) -> bytes:
         """Return a stretch of the layer's stream; see `LayerData.read`."""
-        if self._lie:
-            raise DataLoss(self._lie)
-        return await self._data.read(start, size, file_end=file_end)
+        begun = trio.current_time()
+        try:
+            if self._lie:
+                raise DataLoss(self._lie)
+            return await self._data.read(start, size, file_end=file_end)
+        except SnapcoreError as error:
+            self._errors[type(error).__name__] += 1
+            raise
+        finally:
+            self._stock.meters.reads.note(trio.current_time() - begun)
 
     def begin(self) -> None:
         """Begin what is fetched without being asked for, if anything is."""
@@ -148,6 +168,12 @@ class Supply:
             complete=status.complete,
             error=self._lie or status.last_error,
         )
+
+    def measure(self) -> LayerMeasure:
+        """Return what is counted of the layer."""
+        state = self.state()
+        completed = state.size if state.complete else FileSink(self._blob).offset
+        return LayerMeasure(self.record.layer.digest, state, completed, dict(self._errors))
 
     async def _run(self) -> None:
         try:

@@ -19,6 +19,7 @@ from snapcore.oci import WhiteoutStyle
 from snapcore_fuse.daemon.ahead import Ahead, Resolved
 from snapcore_fuse.daemon.data import Supply
 from snapcore_fuse.daemon.messages import Build, LayerState, Outcome, Plan, Resolve
+from snapcore_fuse.daemon.metrics import render
 from snapcore_fuse.daemon.origin import NoIndex
 from snapcore_fuse.daemon.places import Files, Places
 from snapcore_fuse.daemon.record import SourceRecord
@@ -191,6 +192,11 @@ class Layers:
         if lazy is None:
             raise NotFound(f"no lazy snapshot {snapshot} is served")
         return lazy.supply.state()
+
+    def metrics(self) -> str:
+        """Return what is counted, as text for Prometheus."""
+        layers = [supply.measure() for supply in self._supplies.values()]
+        return render(self._stock.meters, layers, len(self), self._stock.cache.stats())
 
     def _add(self, number: int, record: SourceRecord, index: LayerIndex, table: Table) -> None:
         own = record.layer.digest

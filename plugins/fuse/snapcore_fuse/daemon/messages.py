@@ -87,6 +87,10 @@ class Ask(msgspec.Struct, frozen=True, tag=True):
     id: int
 
 
+class Measure(msgspec.Struct, frozen=True, tag=True):
+    """Say what you count. Answer: Measures."""
+
+
 class Stop(msgspec.Struct, frozen=True, tag=True):
     """Unmount and end. Answer: Done, before."""
 
@@ -137,6 +141,12 @@ class LayerState(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     error: str = ""
 
 
+class Measures(msgspec.Struct, frozen=True, tag=True):
+    """What is counted, as text for Prometheus."""
+
+    text: str
+
+
 class Done(msgspec.Struct, frozen=True, tag=True):
     """It is done.
 
@@ -154,8 +164,8 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     message: str
 
 
-Request: TypeAlias = Hello | Plan | Resolve | Build | Remove | Ask | Stop
-Answer: TypeAlias = Ready | Outcome | LayerState | Done | Failed
+Request: TypeAlias = Hello | Plan | Resolve | Build | Remove | Ask | Measure | Stop
+Answer: TypeAlias = Ready | Outcome | LayerState | Measures | Done | Failed
 
 _request: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Request)
 _answer: Final[msgspec.json.Decoder[Answer]] = msgspec.json.Decoder(Answer)

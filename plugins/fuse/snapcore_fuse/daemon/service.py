@@ -16,6 +16,8 @@ from snapcore_fuse.daemon.messages import (
     Build,
     Done,
     Hello,
+    Measure,
+    Measures,
     Plan,
     Ready,
     Remove,
@@ -94,6 +96,8 @@ class Service:
                 return Done(self._ending)
             case Ask():
                 return self._layers.status(request.id)
+            case Measure():
+                return Measures(self._layers.metrics())
             case Stop():
                 self._ending = True
                 return Done(ending=True)

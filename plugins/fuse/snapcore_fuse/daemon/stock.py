@@ -13,6 +13,7 @@ from snapcore.archive import Limits
 from snapcore.content import ContentStore
 from snapcore.locks import Owner, remove_dead_owners
 from snapcore_fuse.cache import ChunkCache
+from snapcore_fuse.daemon.metrics import Meters
 from snapcore_fuse.daemon.origin import Origin
 from snapcore_fuse.daemon.places import Places
 from snapcore_fuse.daemon.registries import NoLabels, Registries
@@ -38,6 +39,7 @@ class Stock:
         settings: what the operator chose.
         registries: how they are reached.
         origin: finds indexes.
+        meters: measure all layers together.
 
     Raises:
         SnapcoreError: something cannot be opened.
@@ -59,6 +61,7 @@ class Stock:
             opened.callback(self.cache.close)
             self._resources.push(opened.pop_all())
         self.limits: Final = Limits()
+        self.meters: Final = Meters()
         self.decoders: Final = trio.CapacityLimiter(_DECODERS)
         self.settings = settings
         self.registries = Registries(self._store, settings, environment)
