@@ -42,6 +42,9 @@ UNCOMPRESSED: Final = "containerd.io/uncompressed"
 DISTRIBUTION_SOURCE: Final = "containerd.io/distribution.source."
 """Prefix; the registry's host follows. Value: comma-separated repositories that have the blob."""
 
+INDEX_OF_LAYER: Final = "snapcore.io/index.layer"
+"""On an index that a plugin has made: digest of the layer that it is of."""
+
 # --- for the garbage collector --------------------------------------------------------------
 GC_ROOT: Final = "containerd.io/gc.root"
 GC_REF_CONTENT: Final = "containerd.io/gc.ref.content"

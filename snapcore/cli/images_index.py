@@ -27,6 +27,7 @@ _COLUMNS: Final = (
 @click.command("index", cls=Verb)
 @click.argument("reference")
 @click.option("--push", is_flag=True, help="Publish them beside the image in its registry.")
+@click.option("--again", is_flag=True, help="Make those anew that are kept, as small as can be.")
 @click.option("--platform", default="", metavar="OS/ARCH[/VARIANT]", help="Instead of this host's.")
 @click.option("--plain-http", is_flag=True, help="Speak HTTP without TLS.")
 @click.option("-k", "--skip-verify", is_flag=True, help="Accept any certificate.")
@@ -37,6 +38,7 @@ def index(
     context: click.Context,
     reference: str,
     push: bool,
+    again: bool,
     platform: str,
     plain_http: bool,
     skip_verify: bool,
@@ -45,11 +47,11 @@ def index(
 ) -> None:
     """Make indexes by which an image's layers can be lazy.
 
-    The layers' blobs must be here. The indexes are kept as long as the image's manifest, and with
-    --push published as its referrers.
+    The layers' blobs must be here, unless an index is kept already. The indexes are kept as long
+    as the image's manifest, and with --push published as its referrers.
     """
     from snapcore.cli.tasks import run
-    from snapcore.node import PushOptions, index_image, publish_indexes
+    from snapcore.node import IndexOptions, PushOptions, index_image, publish_indexes
 
     session = Session.of(context)
     options = PushOptions(
@@ -61,7 +63,7 @@ def index(
 
         async def work() -> IndexedImage:
             made = await index_image(
-                node, reference, platform=platform, plugins=session.snapshotters
+                node, reference, IndexOptions(platform, tuple(session.snapshotters), again)
             )
             if push:
                 await publish_indexes(node, made, options, session.environment)

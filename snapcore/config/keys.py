@@ -78,6 +78,12 @@ KEYS: Final[Mapping[str, Key]] = {
     "unpack.discard": Key(
         str, "never", "let layer blobs go once unpacked", ("never", "after-image", "after-layer")
     ),
+    "unpack.index": Key(
+        str,
+        "never",
+        "make indexes of layers that a lazy snapshotter unpacked, at the end of their pull",
+        ("never", "pull"),
+    ),
     "unpack.max_size": Key(int, _LIMITS.size, "most uncompressed bytes of one layer"),
     "unpack.max_entries": Key(int, _LIMITS.entries, "most entries of one layer"),
     "unpack.max_ratio": Key(int, _LIMITS.ratio, "most uncompressed bytes for a compressed one"),

@@ -25,6 +25,7 @@ from snapcore.config.keys import (
 from snapcore.config.match import HostFacts, NodeMatch, parse_match
 from snapcore.config.values import (
     Discard,
+    IndexWhen,
     NodeConfig,
     PrivateNetworks,
     RegistryConfig,
@@ -205,6 +206,7 @@ def _build(settings: Mapping[str, Setting]) -> NodeConfig:
             workers=number("unpack.workers"),
             unprivileged=cast(Unprivileged, text("unpack.unprivileged")),
             discard=cast(Discard, text("unpack.discard")),
+            index=cast(IndexWhen, text("unpack.index")),
             limits=Limits(
                 size=number("unpack.max_size"),
                 entries=number("unpack.max_entries"),

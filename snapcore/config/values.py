@@ -12,6 +12,7 @@ from snapcore.snapshots.types import Durability, Options
 
 Unprivileged: TypeAlias = Literal["refuse", "map"]
 PrivateNetworks: TypeAlias = Literal["allow", "same-as-registry", "refuse"]
+IndexWhen: TypeAlias = Literal["never", "pull"]
 Discard: TypeAlias = Literal["never", "after-image", "after-layer"]
 
 
@@ -55,6 +56,7 @@ class UnpackConfig:
             the layer, or map owners to the current user and leave devices out.
         discard: whether layer blobs may be collected once their image is unpacked, or go at once
             when their layer is.
+        index: whether a pull makes indexes of the layers that a lazy snapshotter unpacked.
         limits: budgets of one layer.
     """
 
@@ -62,6 +64,7 @@ class UnpackConfig:
     workers: int = 2
     unprivileged: Unprivileged = "refuse"
     discard: Discard = "never"
+    index: IndexWhen = "never"
     limits: Limits = field(default_factory=Limits)
 
 

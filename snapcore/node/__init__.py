@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from snapcore.node.images import LocatedManifest as LocatedManifest
     from snapcore.node.indexing import IndexedImage as IndexedImage
     from snapcore.node.indexing import IndexedLayer as IndexedLayer
+    from snapcore.node.indexing import IndexOptions as IndexOptions
     from snapcore.node.indexing import index_image as index_image
     from snapcore.node.indexing import publish_indexes as publish_indexes
     from snapcore.node.integrity import Integrity as Integrity
@@ -40,6 +41,7 @@ _HOMES = {
     "LocatedManifest": "snapcore.node.images",
     "IndexedImage": "snapcore.node.indexing",
     "IndexedLayer": "snapcore.node.indexing",
+    "IndexOptions": "snapcore.node.indexing",
     "index_image": "snapcore.node.indexing",
     "publish_indexes": "snapcore.node.indexing",
     "Integrity": "snapcore.node.integrity",

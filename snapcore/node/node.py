@@ -162,7 +162,12 @@ class Node(OnUse):
         # Opened before the first request: a backend that cannot work should cost no download.
         snapshotters = self._chosen(options.choice)
         with single_error():
-            return await self._parts.arrivals.pull(place, name, options, snapshotters, events)
+            result = await self._parts.arrivals.pull(place, name, options, snapshotters, events)
+        if self.config.unpack.index == "pull":
+            from snapcore.node.indexing import index_pulled
+
+            await index_pulled(self, result, options.choice.platform)
+        return result
 
     async def import_(
         self,

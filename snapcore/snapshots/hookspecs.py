@@ -322,13 +322,16 @@ class ModuleSpec(Protocol):
 
     @hookspec(firstresult=True)
     @abstractmethod
-    def snapcore_index(self, blob: int, layer: Descriptor, diff_id: Digest) -> IndexBlob:
+    def snapcore_index(
+        self, blob: int, layer: Descriptor, diff_id: Digest, quick: bool
+    ) -> IndexBlob:
         """Make an index of a layer that is here whole, for others to publish. Optional.
 
         Args:
             blob: open descriptor of the layer's blob, at its beginning.
             layer: what it is.
             diff_id: of its uncompressed tar.
+            quick: somebody waits, and a larger index that is made sooner is the better one.
 
         Raises:
             Unimplemented: such a layer needs none, or can have none; the message says why.

@@ -170,7 +170,9 @@ def can_index(name: str, *, blocked: Collection[str] = ()) -> bool:
     return _Module(name, blocked).indexes
 
 
-def index_with_plugin(name: str, blob: int, layer: Descriptor, diff_id: Digest) -> IndexBlob:
+def index_with_plugin(
+    name: str, blob: int, layer: Descriptor, diff_id: Digest, *, quick: bool = False
+) -> IndexBlob:
     """Have a plugin make an index of a layer (hook `snapcore_index`).
 
     Args:
@@ -178,13 +180,14 @@ def index_with_plugin(name: str, blob: int, layer: Descriptor, diff_id: Digest) 
         blob: open descriptor of the layer's blob, at its beginning.
         layer: what it is.
         diff_id: of its uncompressed tar.
+        quick: rather a larger index that is made sooner.
 
     Raises:
         Unimplemented: such a layer needs none, or can have none; or the plugin makes none.
         NotFound, FailedPrecondition, ContractError: as `open_snapshotter`.
         SnapcoreError: whatever making it raises.
     """
-    return _Module(name, ()).index(blob, layer, diff_id)
+    return _Module(name, ()).index(blob, layer, diff_id, quick)
 
 
 class _Module:
@@ -247,11 +250,13 @@ class _Module:
     def indexes(self) -> bool:
         return bool(self._caller("snapcore_index").get_hookimpls())
 
-    def index(self, blob: int, layer: Descriptor, diff_id: Digest) -> IndexBlob:
+    def index(self, blob: int, layer: Descriptor, diff_id: Digest, quick: bool) -> IndexBlob:
         if not self.indexes:
             raise Unimplemented(f"{self.who} makes no indexes of layers")
         with mapped_errors(self.who, "snapcore_index"):
-            result: object = self._hooks.snapcore_index(blob=blob, layer=layer, diff_id=diff_id)
+            result: object = self._hooks.snapcore_index(
+                blob=blob, layer=layer, diff_id=diff_id, quick=quick
+            )
         if not isinstance(result, IndexBlob):
             raise ContractError(f"{self.who}: snapcore_index returned {result!r}")
         return result

@@ -118,12 +118,12 @@ def snapcore_open(root: str, options: Options, probe: Probe) -> Backend:
 
 
 @hookimpl
-def snapcore_index(blob: int, layer: Descriptor, diff_id: Digest) -> IndexBlob:
+def snapcore_index(blob: int, layer: Descriptor, diff_id: Digest, quick: bool) -> IndexBlob:
     """Make the index of spans of a gzip or uncompressed layer."""
     # Here, as no other hook needs the formats of layers: the daemon has them.
     from snapcore_fuse.published import make_index
 
-    return make_index(blob, layer, diff_id)
+    return make_index(blob, layer, diff_id, thin=not quick)
 
 
 def _settings(options: Options) -> Settings:

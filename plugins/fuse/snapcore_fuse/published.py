@@ -30,13 +30,14 @@ _BLOCK: Final = 1 << 18
 _ANY_SIZE: Final = LazySettings(min_layer_size=0)
 
 
-def make_index(blob: int, layer: Descriptor, diff_id: Digest) -> IndexBlob:
+def make_index(blob: int, layer: Descriptor, diff_id: Digest, *, thin: bool) -> IndexBlob:
     """Make the index of a layer by reading it whole.
 
     Args:
         blob: open descriptor of its blob, at its beginning.
         layer: what it is.
         diff_id: of its uncompressed tar.
+        thin: take eight times as long for an index of a quarter of the size.
 
     Raises:
         Unimplemented: it brings its own index, or none can be made of it.
@@ -48,7 +49,7 @@ def make_index(blob: int, layer: Descriptor, diff_id: Digest) -> IndexBlob:
     if plan.format is LayerFormat.ESTARGZ:
         raise Unimplemented("it brings a table of contents, which its manifest names")
     source = LayerSource(layer.digest, layer.size, layer.media_type, diff_id)
-    index = build_index(_blocks(blob), source, Limits())
+    index = build_index(_blocks(blob), source, Limits(), thin_windows=thin)
     return IndexBlob(
         ARTIFACT_TYPE, MEDIA_TYPE, {LAYER_ANNOTATION: str(layer.digest)}, index.to_bytes()
     )

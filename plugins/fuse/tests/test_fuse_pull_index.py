@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.cli import call
 from support.images import File, tar_of, whiteout
 from support.layout import Layer
-from support.lazyimages import BIG, LazyPlace, lazy_place
+from support.lazyimages import BIG, LazyPlace, estargz_layer, lazy_place
 from support.nodes import until
 from support.referrers import ReferrersRegistry
 
@@ -18,6 +19,7 @@ from snapcore.archive import Limits, tree_digest
 from snapcore.mount import mounts_below
 from snapcore.node import (
     IndexedImage,
+    IndexOptions,
     Node,
     PullOptions,
     UnpackChoice,
@@ -119,6 +121,39 @@ async def test_an_image_pulled_by_digest_believes_it_only_when_told(place: LazyP
         assert [lazy for lazy, _ in await pull(node, place, pinned)] == [True, True]
 
 
+async def test_a_pull_makes_the_indexes_of_what_it_unpacks_if_told(
+    place: LazyPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = (
+        place.builder.add_layer(tar_of(*BASE), "gzip"),
+        place.builder.add_layer(tar_of(*TOP), "none"),
+        estargz_layer(place.builder, File("lazy", BIG)),
+    )
+    place.publish(*layers)
+    config = place.config(maker(place), "fuse")
+    config = replace(config, unpack=replace(config.unpack, index="pull"))
+    access = PullOptions(plain_http=True)
+    with Node.open(config) as node:
+        fates = [why for _, why in await pull(node, place)]
+        assert ["no index" in why for why in fates] == [True, True, False]
+        node.garbage.collect()
+        # Each layer is read a second time by nobody, and need not even be there any more.
+        monkeypatch.setattr("snapcore_fuse.plugin.make_index", None)
+        made = await index_image(node, place.name)
+        assert [layer.index is not None for layer in made.layers] == [True, True, False]
+        assert "not in the content store" in made.layers[2].reason
+        assert len(await publish_indexes(node, made, access, {})) == 1
+        node.images.remove(place.name)
+        node.garbage.collect()
+        assert node.content.usage().blobs == 0
+    with place.node() as node:
+        formats = ["gzip-spans", "tar", "estargz"]
+        assert await pull(node, place) == [(True, each) for each in formats]
+        with node.mounted(place.name) as root:
+            assert Path(root, "more").read_bytes() == BIG
+        assert not any(node.content.exists(layer.descriptor.digest) for layer in layers)
+
+
 async def test_an_index_is_kept_as_long_as_its_manifest(place: LazyPlace) -> None:
     await publish(place)
     with Node.open(place.config(maker(place))) as node:
@@ -128,7 +163,7 @@ async def test_an_index_is_kept_as_long_as_its_manifest(place: LazyPlace) -> Non
         node.garbage.collect()
         assert node.content.usage().blobs == before
         # Made again, it is the same.
-        await index_image(node, place.name)
+        await index_image(node, place.name, IndexOptions(again=True))
         assert node.content.usage().blobs == before
         node.images.remove(place.name)
         node.garbage.collect()
