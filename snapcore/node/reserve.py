@@ -48,24 +48,21 @@ class Reserve:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def refill(self) -> None:
-        """Make the reserve, if it is not there and there is plenty of room; never fails."""
-        if not self._writable or os.path.isdir(self._directory) or not self._fits(_ROOM):
-            return
-        new = f"{self._directory}.{os.getpid()}"
+        """Make the reserve, or what a killed process left out, if there is plenty of room.
+
+        Never fails.
+        """
+        with suppress(OSError):
+            if self._writable and not self._is_whole() and self._fits(_ROOM):
+                os.makedirs(self._directory, 0o700, exist_ok=True)
+                for number in range(_FILES):
+                    _hold(os.path.join(self._directory, str(number)))
+
+    def _is_whole(self) -> bool:
         try:
-            os.mkdir(new, 0o700)
-            for number in range(_FILES):
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-                file = os.open(os.path.join(new, str(number)), flags, 0o600)
-                try:
-                    os.posix_fallocate(file, 0, _FILE_BYTES)
-                finally:
-                    os.close(file)
-            os.rename(new, self._directory)
-        except OSError:
-            # Somebody else was faster, or there is less room than it seemed.
-            with suppress(OSError):
-                shutil.rmtree(new)
+            return len(os.listdir(self._directory)) >= _FILES
+        except FileNotFoundError:
+            return False
 
     def _fits(self, times: int) -> bool | None:
         """Tell whether the disk has room for the reserve so many times; None if unknown."""
@@ -75,3 +72,12 @@ class Reserve:
             return None
         inodes = status.f_files == 0 or status.f_favail >= times * _FILES
         return inodes and status.f_bavail * status.f_frsize >= times * SIZE
+
+
+def _hold(path: str) -> None:
+    """Give a file its blocks, whoever has made it."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        os.posix_fallocate(file, 0, _FILE_BYTES)
+    finally:
+        os.close(file)
