@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
@@ -89,6 +88,8 @@ def _remove_if_dead(directory: str) -> None:
         lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(lock).st_uid != os.geteuid():
+                return
             for entry in mounts_below(directory):
                 umount(entry.target, UnmountFlag.DETACH)
             shutil.rmtree(directory)
@@ -100,14 +101,17 @@ def _locked_directory(place: str) -> tuple[str, int]:
     """Make a directory and lock it for as long as this process, or a child of it, lives."""
     while True:
         directory = tempfile.mkdtemp(prefix=_PREFIX, dir=place)
-        lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.stat(directory)
-        except OSError as error:
-            os.close(lock)
-            # Somebody who deletes dead trials took it for one before it was locked.
-            if error.errno not in (errno.EAGAIN, errno.ENOENT):
-                raise
-        else:
-            return directory, lock
+        # Until it is locked, somebody who deletes dead trials may take it for one.
+        with suppress(FileNotFoundError, BlockingIOError):
+            return directory, _lock(directory)
+
+
+def _lock(directory: str) -> int:
+    lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.stat(directory)
+    except OSError:
+        os.close(lock)
+        raise
+    return lock

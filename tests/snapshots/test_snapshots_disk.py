@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,3 +127,21 @@ def test_the_trial_of_a_killed_process_goes_with_the_next_one(tmp_path: Path, ce
         assert mounts_below(str(tmp_path)) == ()
         with trial_directory(str(tmp_path)) as other:
             assert sorted(os.listdir(tmp_path)) == sorted(map(os.path.basename, (place, other)))
+
+
+def test_a_trial_directory_that_is_taken_for_a_dead_one_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    mkdtemp = tempfile.mkdtemp
+
+    def taken(**options: str) -> str:
+        made.append(mkdtemp(**options))
+        if len(made) == 1:
+            os.rmdir(made[0])
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "mkdtemp", taken)
+    with trial_directory(str(tmp_path)) as place:
+        assert made[1:] == [place]
+        assert os.listdir(place) == []
