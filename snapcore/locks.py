@@ -15,7 +15,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from snapcore.errors import Unavailable
@@ -96,15 +96,18 @@ class FileLock:
 def discard_free(directory: str) -> int:
     """Delete the lock files that nobody holds, as killed processes leave them.
 
+    What cannot be deleted now may be so the next time.
+
     Returns:
         How many there were.
     """
     discarded = 0
-    for name in os.listdir(directory):
-        lock = FileLock(os.path.join(directory, name))
-        if lock.try_acquire():
-            lock.discard()
-            discarded += 1
+    with suppress(OSError):
+        for name in os.listdir(directory):
+            lock = FileLock(os.path.join(directory, name))
+            if lock.try_acquire():
+                lock.discard()
+                discarded += 1
     return discarded
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
@@ -11,6 +12,7 @@ from typing import Final
 
 from snapcore.content.layout import listing, os_errors
 
+_log = logging.getLogger(__name__)
 _KEPT_SECONDS: Final = 30 * 24 * 3600
 
 
@@ -52,17 +54,23 @@ class Quarantine:
     def expire(self) -> int:
         """Delete what was set aside a month ago or earlier; return how many things.
 
+        What cannot be deleted, as a bad medium may have it, stays.
+
         Raises:
-            SnapcoreError: it cannot be deleted.
+            SnapcoreError: the directory cannot be read.
         """
         before = time.time() - _KEPT_SECONDS
         count = 0
         with os_errors("quarantine"):
-            for path in self._paths():
+            paths = tuple(self._paths())
+        for path in paths:
+            try:
                 # The time of its status is that of the move.
                 if os.lstat(path).st_ctime < before:
                     _delete(path)
                     count += 1
+            except OSError as error:
+                _log.warning("cannot delete what is in quarantine: %s", error)
         return count
 
     def _paths(self) -> Iterator[str]:
