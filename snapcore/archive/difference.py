@@ -54,6 +54,9 @@ def differences(recorded: Iterable[str], found: Iterable[str]) -> Iterator[Diffe
             yield from _alone(right, "extra", told)
             right = next(rights, None)
         else:
+            if _type(left) != _type(right):
+                # What was inside, or is now, goes without saying.
+                told["missing"] = told["extra"] = _key(left)
             yield from _changed(left, right)
             left, right = next(lefts, None), next(rights, None)
 
@@ -88,6 +91,10 @@ def _fields(line: str) -> tuple[str, dict[str, str]]:
         name, _, value = word.partition("=")
         fields[name] = value
     return path, fields
+
+
+def _type(line: str) -> str:
+    return line.split(" ", 2)[1]
 
 
 def _key(line: str) -> _Key:

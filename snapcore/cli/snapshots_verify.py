@@ -12,9 +12,10 @@ from snapcore.cli.flags import Verb
 from snapcore.cli.output import Column, Json, Record, write_rows
 from snapcore.cli.session import Session
 from snapcore.cli.text import printable
+from snapcore.errors import NotFound, SnapcoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from snapcore.node import Node, SnapshotCheck
     from snapcore.snapshots import Snapshotter
@@ -54,12 +55,13 @@ def verify(
     tell = _silent if session.progress == "none" else _to_stderr
     with session.node() as node:
         wanted = list(_wanted(node, session, keys))
-        found = run(partial(_verify, node, wanted, repair, record, tell))
+        one = partial(_verify, node, repair=repair, record=record)
+        found = run(partial(_verify_each, one, wanted, tell, spare=every))
     if session.format == "json":
         write_rows("json", (), [_record(check) for check in found])
     else:
         write_rows("table", _COLUMNS, [row for check in found for row in _rows(check)])
-    if any(check.verdict in ("damaged", "broken") for check in found):
+    if any(check.verdict in ("damaged", "broken", "unreadable") for check in found):
         context.exit(FAILED)
 
 
@@ -84,31 +86,48 @@ def _depth(parents: dict[str, str], key: str) -> int:
     return depth
 
 
-async def _verify(
-    node: Node,
+async def _verify_each(
+    one: Callable[[Snapshotter, str], Awaitable[SnapshotCheck]],
     wanted: list[tuple[Snapshotter, str]],
-    repair: bool,
-    record: bool,
     tell: Callable[[str], None],
+    *,
+    spare: bool,
 ) -> list[SnapshotCheck]:
+    """Verify one after the other; with `spare`, what fails does not keep the rest from it."""
+    from snapcore.node import SnapshotCheck, Verdict
+
+    found = []
+    for number, (snapshotter, key) in enumerate(wanted, 1):
+        tell(f"verifying {number} of {len(wanted)}: {key} of {snapshotter.name}")
+        try:
+            found.append(await one(snapshotter, key))
+        except NotFound:
+            # Removed since it was listed.
+            if not spare:
+                raise
+        except SnapcoreError as error:
+            if not spare:
+                raise
+            unreadable = Verdict.UNREADABLE
+            found.append(SnapshotCheck(snapshotter.name, key, unreadable, reason=str(error)))
+    return found
+
+
+async def _verify(
+    node: Node, snapshotter: Snapshotter, key: str, *, repair: bool, record: bool
+) -> SnapshotCheck:
     import trio
 
     from snapcore.node import Verdict
 
     checkpoint = trio.from_thread.check_cancelled
-    found = []
-    for number, (snapshotter, key) in enumerate(wanted, 1):
-        tell(f"verifying {number} of {len(wanted)}: {key} of {snapshotter.name}")
+    check = await trio.to_thread.run_sync(node.integrity.verify, snapshotter, key, checkpoint)
+    if repair:
+        check = await node.repair.repair(snapshotter, check)
+    if record and check.verdict is Verdict.UNRECORDED:
+        await trio.to_thread.run_sync(node.integrity.record, snapshotter, key, checkpoint)
         check = await trio.to_thread.run_sync(node.integrity.verify, snapshotter, key, checkpoint)
-        if repair:
-            check = await node.repair.repair(snapshotter, check)
-        if record and check.verdict is Verdict.UNRECORDED:
-            await trio.to_thread.run_sync(node.integrity.record, snapshotter, key, checkpoint)
-            check = await trio.to_thread.run_sync(
-                node.integrity.verify, snapshotter, key, checkpoint
-            )
-        found.append(check)
-    return found
+    return check
 
 
 def _rows(check: SnapshotCheck) -> Iterator[Record]:

@@ -60,6 +60,8 @@ class Verdict(StrEnum):
     """They are fetched when they are read, and each piece is verified then."""
     UNRECORDED = "unrecorded"
     """Nothing was recorded when it was made."""
+    UNREADABLE = "unreadable"
+    """They could not be looked at."""
     REPAIRED = "repaired"
     """It was damaged or broken, and has been made again from its layer."""
 

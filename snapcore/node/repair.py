@@ -22,7 +22,7 @@ from snapcore.node.recovery import Recovery
 from snapcore.node.values import UnpackChoice
 from snapcore.oci import Descriptor, Manifest, chain_ids, is_image_config, is_manifest, parse_config
 from snapcore.oci.manifest import MAX_DOCUMENT_BYTES
-from snapcore.snapshots import Checkpoint, Kind, Snapshotter, State, layer_from_view
+from snapcore.snapshots import Checkpoint, Kind, Snapshotter, layer_from_view
 from snapcore.unpack import Events, Workplace, is_committed, no_events, read_document, single_error
 
 _log = logging.getLogger(__name__)
@@ -89,9 +89,10 @@ class Repair:
             raise PermissionDenied("repairing writes, and the root is read-only for this process")
         try:
             origin = await trio.to_thread.run_sync(self._origin, snapshotter, check.name)
-            await trio.to_thread.run_sync(
-                self._take_out_of_use, snapshotter, check.name, trio.from_thread.check_cancelled
-            )
+            if check.verdict is Verdict.DAMAGED:
+                await trio.to_thread.run_sync(
+                    self._take_out_of_use, snapshotter, check.name, trio.from_thread.check_cancelled
+                )
             await self._rebuild(self._place, snapshotter, origin, events)
             if not await trio.to_thread.run_sync(is_committed, snapshotter, check.name):
                 raise NotFound(f"unpacking {origin.image.name!r} did not make it again")
@@ -113,13 +114,11 @@ class Repair:
                 await acquisition.run(origin.manifest, extent, [snapshotter], options)
 
     def _take_out_of_use(self, snapshotter: Snapshotter, name: str, checkpoint: Checkpoint) -> None:
-        """Mark a snapshot broken, if it is not yet.
+        """Mark a snapshot broken.
 
         Raises:
             FailedPrecondition: something mounted may show it.
         """
-        if snapshotter.stat(name).state is State.BROKEN:
-            return
         for record in self._metadata.mounts.list():
             if record.snapshotter == snapshotter.name and name in _below(snapshotter, record.key):
                 raise FailedPrecondition(

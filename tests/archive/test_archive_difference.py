@@ -73,3 +73,10 @@ def test_the_order_is_that_of_raw_bytes_component_by_component(tmp_path: Path) -
         assert missing == Difference(shown, "missing", lines[left_out].split(" ")[1], "")
         (extra,) = differences(without, lines)
         assert extra == Difference(shown, "extra", "", lines[left_out].split(" ")[1])
+
+
+def test_of_what_became_something_else_nothing_else_is_told() -> None:
+    tree = [f"a {DIRECTORY}", f"a/x {FILE}", f"a/y {FILE}", f"b {FILE}"]
+    file = [f"a {FILE}", f"b {FILE}"]
+    assert compare(tree, file) == [("a", "type", "directory", "file")]
+    assert compare(file, tree) == [("a", "type", "file", "directory")]

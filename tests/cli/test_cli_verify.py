@@ -10,6 +10,10 @@ import pytest
 from support.cli import Outcome, call
 from support.images import tiny_layout
 
+from snapcore.errors import DataLoss, NotFound
+from snapcore.node import Integrity
+from snapcore.snapshots import Checkpoint, Snapshotter
+
 pytestmark = pytest.mark.usefixtures("census")
 
 
@@ -86,3 +90,26 @@ def test_what_was_not_recorded_can_be(cli: Cli) -> None:
 )
 def test_what_to_verify_must_be_said(cli: Cli, arguments: tuple[str, ...], code: int) -> None:
     assert cli("snapshots", "verify", *arguments).code == code
+
+
+def test_what_goes_or_fails_does_not_keep_the_rest_from_being_verified(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone, unreadable, *rest = cli.names
+    verify = Integrity.verify
+
+    def fail(
+        self: Integrity, snapshotter: Snapshotter, name: str, checkpoint: Checkpoint
+    ) -> object:
+        if name == gone:
+            raise NotFound("it was removed")
+        if name == unreadable:
+            raise DataLoss("the medium is bad")
+        return verify(self, snapshotter, name, checkpoint)
+
+    monkeypatch.setattr(Integrity, "verify", fail)
+    done = cli("--format", "json", "snapshots", "verify", "--all")
+    found = [(check["name"], check["result"]) for check in json.loads(done.out)]
+    assert found == [(unreadable, "unreadable"), *((name, "intact") for name in rest)]
+    assert done.code == 1
+    assert cli("snapshots", "verify", gone).code == 3
