@@ -138,7 +138,7 @@ async def test_a_pull_makes_the_indexes_of_what_it_unpacks_if_told(
         assert ["no index" in why for why in fates] == [True, True, False]
         node.garbage.collect()
         # Each layer is read a second time by nobody, and need not even be there any more.
-        monkeypatch.setattr("snapcore_fuse.plugin.make_index", None)
+        monkeypatch.setattr("snapcore_fuse.published.make_index", None)
         made = await index_image(node, place.name)
         assert [layer.index is not None for layer in made.layers] == [True, True, False]
         assert "not in the content store" in made.layers[2].reason

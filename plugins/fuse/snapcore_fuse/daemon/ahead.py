@@ -77,7 +77,8 @@ class Ahead:
         if layer.following:
             self._nursery.start_soon(self._begin_following, origin, layer)
         await pending.done.wait()
-        if not keep:
+        # What failed may work for who asks next: the registry is back, the password is right.
+        if not (keep and isinstance(pending.result, Resolved)):
             self._pending.pop(own, None)
         if isinstance(pending.result, Resolved):
             return pending.result
