@@ -34,6 +34,7 @@ def check_threads_are_linearizable(harness: Harness) -> None:
                 thread.start()
             for thread in threads:
                 thread.join()
+            expect_equal(len(events), _CALLERS * _CALLS, "calls that answered, or failed as told")
             _expect_order(s, events)
     finally:
         other.close()
