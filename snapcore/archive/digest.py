@@ -29,7 +29,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -109,7 +109,7 @@ def tree_digest(root: str | bytes) -> TreeDigest:
     return TreeDigest(Digest("sha256", hasher.hexdigest()), walk.entries, walk.size)
 
 
-def tree_listing(root: str | bytes, *, marks: bool = False) -> Iterator[str]:
+def tree_listing(root: str | bytes, *, marks: bool = False) -> Generator[str, None, None]:
     """Yield the listing's lines, without newlines; `tree_digest` is the sha256 of them.
 
     Args:
@@ -122,7 +122,7 @@ def tree_listing(root: str | bytes, *, marks: bool = False) -> Iterator[str]:
     return _lines(os.fsencode(root), _Walk(marks))
 
 
-def _lines(root: bytes, walk: _Walk) -> Iterator[str]:
+def _lines(root: bytes, walk: _Walk) -> Generator[str, None, None]:
     path = root
     try:
         tree = Descent(root)

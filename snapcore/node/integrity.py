@@ -10,7 +10,7 @@ import logging
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
@@ -119,8 +119,11 @@ class Integrity:
         info = _committed(snapshotter, name)
         if snapshotter.status(name).lazy:
             raise FailedPrecondition(f"snapshot {name!r} is lazy: its files are verified when read")
-        with self._layer(snapshotter, name, checkpoint) as directory:
-            lines = _checked(tree_listing(directory, marks=True), checkpoint)
+        with (
+            self._layer(snapshotter, name, checkpoint) as directory,
+            closing(tree_listing(directory, marks=True)) as listing,
+        ):
+            lines = _checked(listing, checkpoint)
             self.inventories.write(snapshotter.name, info, lines, self._writable().owner)
 
     @asynccontextmanager
@@ -251,13 +254,14 @@ def _committed(snapshotter: Snapshotter, name: str) -> Info:
 def _compare(
     snapshotter: str, name: str, recorded: Iterator[str], directory: str, checkpoint: Checkpoint
 ) -> SnapshotCheck:
-    seen = _Counted(_checked(tree_listing(directory, marks=True), checkpoint))
-    found = differences(recorded, seen)
-    try:
-        damage = tuple(islice(found, _MOST_DAMAGE))
-        more = sum(1 for _ in found)
-    except (DataLoss, FailedPrecondition, NotFound) as error:
-        return SnapshotCheck(snapshotter, name, Verdict.DAMAGED, reason=str(error))
+    with closing(tree_listing(directory, marks=True)) as listing:
+        seen = _Counted(_checked(listing, checkpoint))
+        found = differences(recorded, seen)
+        try:
+            damage = tuple(islice(found, _MOST_DAMAGE))
+            more = sum(1 for _ in found)
+        except (DataLoss, FailedPrecondition, NotFound) as error:
+            return SnapshotCheck(snapshotter, name, Verdict.DAMAGED, reason=str(error))
     verdict = Verdict.DAMAGED if damage else Verdict.INTACT
     return SnapshotCheck(snapshotter, name, verdict, seen.count, damage, more)
 
