@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from snapcore.errors import Unimplemented, from_os_error
@@ -90,6 +90,7 @@ class BtrfsSnapshotter:
             tree = os.path.join(draft.directory, _TREE)
             with _named(f"subvolume {tree!r}"):
                 if draft.parents:
+                    subvolume.seal(self._tree(draft.parents[0]))
                     subvolume.snapshot(self._tree(draft.parents[0]), tree)
                 else:
                     _make_empty(tree)
@@ -101,11 +102,15 @@ class BtrfsSnapshotter:
         checkpoint()
         with self._disk.creating(Kind.VIEW, key, parent, labels) as draft:
             _refuse_id_map(key, labels)
-            if not draft.parents:
-                tree = os.path.join(draft.directory, _TREE)
-                with _named(f"subvolume {tree!r}"):
+            tree = (
+                self._tree(draft.parents[0])
+                if draft.parents
+                else os.path.join(draft.directory, _TREE)
+            )
+            with _named(f"subvolume {tree!r}"):
+                if not draft.parents:
                     _make_empty(tree)
-                    subvolume.seal(tree)
+                subvolume.seal(tree)
         return self._mounts(Kind.VIEW, draft.id, draft.parents)
 
     @hookimpl
@@ -126,8 +131,9 @@ class BtrfsSnapshotter:
                 " files of its parent; prepare it on that parent"
             )
         info = self._records.commit(plan, labels, self._measure(plan.id, below))
-        # Not before: a crash in between would leave an Active that nobody can write in.
-        with _named(f"subvolume of {name!r}"):
+        # Not before: a crash in between would leave an Active that nobody can write in. And if it
+        # does not come to this, the first that stands on the snapshot seals it.
+        with suppress(OSError):
             subvolume.seal(self._tree(plan.id))
         return info
 

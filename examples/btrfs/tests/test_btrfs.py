@@ -80,6 +80,23 @@ def test_a_committed_subvolume_is_sealed_even_for_a_mount_from_before(
     assert caught.value.errno == errno.EROFS
 
 
+@pytest.mark.parametrize("use", ["prepare", "view"])
+def test_what_a_crash_left_unsealed_is_sealed_at_its_first_use(
+    btrfs: BtrfsSnapshotter, root: str, use: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(path: str) -> None:
+        raise OSError(errno.EIO, "as good as crashed", path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subvolume, "seal", crash)
+        _layer(btrfs, "base")
+    (layer,) = Path(root, "snapshots").iterdir()
+    (layer / "fs" / "late").touch()
+    getattr(btrfs, use)("key", "base", {}, no_checkpoint)
+    with pytest.raises(OSError, match="Read-only"):
+        (layer / "fs" / "later").touch()
+
+
 def test_cleanup_deletes_subvolumes_with_what_is_in_them(
     btrfs: BtrfsSnapshotter, root: str
 ) -> None:
