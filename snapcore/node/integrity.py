@@ -25,6 +25,7 @@ from snapcore.errors import (
     FailedPrecondition,
     NotFound,
     PermissionDenied,
+    ResourceExhausted,
     SnapcoreError,
 )
 from snapcore.mount import temporary_mount
@@ -43,6 +44,7 @@ from snapcore.unpack import Event, Events, LayerDone, Workplace
 from snapcore.unpack.leftovers import EXTRACT_PREFIX, reclaim
 
 _MOST_DAMAGE: Final = 1000
+_LEAST_ROOM: Final = 4 * 1024 * 1024
 _LINES_PER_CHECKPOINT: Final = 100
 _log = logging.getLogger(__name__)
 
@@ -104,6 +106,7 @@ class Integrity:
 
     def __init__(self, config: NodeConfig, place: Workplace | None) -> None:
         self.inventories: Final = Inventories(os.path.join(config.root, "inventories"))
+        self._root: Final = config.root
         self._durability: Final = config.durability
         self._place: Final = place
 
@@ -113,12 +116,14 @@ class Integrity:
         Raises:
             NotFound: no such snapshot.
             FailedPrecondition: it is not committed, or lazy.
+            ResourceExhausted: the disk is as good as full.
             DataLoss: it, or one below it, is broken.
             SnapcoreError: reading or writing failed.
         """
         info = _committed(snapshotter, name)
         if snapshotter.status(name).lazy:
             raise FailedPrecondition(f"snapshot {name!r} is lazy: its files are verified when read")
+        self._check_room(name)
         with (
             self._layer(snapshotter, name, checkpoint) as directory,
             closing(tree_listing(directory, marks=True)) as listing,
@@ -232,6 +237,15 @@ class Integrity:
                 return
             with temporary_mount(mounts, self._writable().state) as directory:
                 yield directory
+
+    def _check_room(self, name: str) -> None:
+        # The View that it takes could not be removed where the records have no room.
+        status = os.statvfs(self._root)
+        if status.f_bavail * status.f_frsize < _LEAST_ROOM:
+            raise ResourceExhausted(
+                f"no space left to record snapshot {name!r}: {self._root!r} has less than"
+                f" {_LEAST_ROOM} bytes"
+            )
 
     def _writable(self) -> Workplace:
         if self._place is None:
