@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Final
 
@@ -23,6 +23,51 @@ a { color: #0b4f9e; }
 .skip:not(:focus) { position: absolute; left: -999rem; }
 [hidden] { display: none; }
 """
+
+_FILTER: Final = """
+const words = document.getElementById("words");
+const only = document.getElementById("only");
+const rows = [...document.querySelectorAll("tr[id]")];
+function filter() {
+  const wanted = words.value.toLowerCase();
+  let count = 0;
+  for (const row of rows) {
+    const fits = row.textContent.toLowerCase().includes(wanted);
+    row.hidden = !fits || (only.checked && !(%(only)s));
+    if (!row.hidden) count += 1;
+  }
+  document.getElementById("count").textContent = count + " of " + rows.length + " %(things)s";
+  document.dispatchEvent(new Event("filtered"));
+}
+%(more)s
+words.addEventListener("input", filter);
+only.addEventListener("change", filter);
+document.getElementById("tools").hidden = false;
+filter();
+"""
+
+
+def filter_form(only: str) -> Iterator[str]:
+    """Yield the markup of a filter of a page's rows.
+
+    Args:
+        only: what its box says, plain text.
+    """
+    yield "<form id='tools' role='search' hidden>"
+    yield "<label for='words'>Show what contains</label> <input id='words' type='search'>"
+    yield f"<input id='only' type='checkbox'> <label for='only'>{escape(only)}</label>"
+    yield "<output id='count' for='words only' aria-live='polite'></output></form>"
+
+
+def filter_script(only: str, things: str, more: str = "") -> str:
+    """Return the script that a filter's form is for.
+
+    Args:
+        only: JavaScript that tells whether a `row` stays while the box is ticked.
+        things: what rows are, in the plural.
+        more: JavaScript that runs before the first filtering; each tells event `filtered`.
+    """
+    return _FILTER % {"only": only, "things": things, "more": more}
 
 
 def page(title: str, skip: str, style: str, script: str, body: Iterable[str]) -> str:

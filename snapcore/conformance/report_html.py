@@ -8,7 +8,7 @@ from typing import Final
 
 from snapcore.conformance.report import Graded, Report
 from snapcore.conformance.run import Outcome, Result
-from snapcore.page import page, shown
+from snapcore.page import filter_form, filter_script, page, shown
 
 _STYLE: Final = """
 thead th { position: sticky; top: 0; background: #fff; }
@@ -18,25 +18,7 @@ td.skipped, td.xfailed { background: #f3f3f3; }
 td p { max-width: 36rem; overflow-wrap: anywhere; margin: .25rem 0; white-space: pre-wrap; }
 th.check { font-family: monospace; font-weight: normal; }
 """
-_SCRIPT: Final = """
-const words = document.getElementById("words");
-const only = document.getElementById("only");
-const rows = [...document.querySelectorAll("tr[id]")];
-function filter() {
-  const wanted = words.value.toLowerCase();
-  let count = 0;
-  for (const row of rows) {
-    const fits = row.textContent.toLowerCase().includes(wanted);
-    row.hidden = !fits || (only.checked && !row.querySelector("td:not(.passed):not(.absent)"));
-    if (!row.hidden) count += 1;
-  }
-  document.getElementById("count").textContent = count + " of " + rows.length + " checks";
-}
-words.addEventListener("input", filter);
-only.addEventListener("change", filter);
-document.getElementById("tools").hidden = false;
-filter();
-"""
+_SCRIPT: Final = filter_script('row.querySelector("td:not(.passed):not(.absent)")', "checks")
 _WORDS: Final = {
     Outcome.PASSED: "passed",
     Outcome.FAILED: "failed",
@@ -56,7 +38,7 @@ def html_report(report: Report) -> str:
         [
             "<header><h1>Conformance</h1></header>",
             *_summary(report),
-            *_tools(),
+            *filter_form("only what did not pass"),
             "<main id='things' tabindex='-1'>",
             *_table(report),
             "</main>",
@@ -84,13 +66,6 @@ def _summary(report: Report) -> Iterator[str]:
         yield f"<tr><th scope='row'>{escape(shown(each.snapshotter))}</th>"
         yield "".join(f"<td>{escape(shown(cell))}</td>" for cell in cells) + "</tr>"
     yield "</tbody></table>"
-
-
-def _tools() -> Iterator[str]:
-    yield "<form id='tools' role='search' hidden>"
-    yield "<label for='words'>Show what contains</label> <input id='words' type='search'>"
-    yield "<input id='only' type='checkbox'> <label for='only'>only what did not pass</label>"
-    yield "<output id='count' for='words only' aria-live='polite'></output></form>"
 
 
 def _table(report: Report) -> Iterator[str]:

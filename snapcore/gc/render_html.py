@@ -14,7 +14,7 @@ from snapcore.gc.picture import Node, Picture
 from snapcore.gc.render_svg import STYLE as SVG_STYLE
 from snapcore.gc.render_svg import drawing, short, state
 from snapcore.gc.shown import size_text
-from snapcore.page import page, shown
+from snapcore.page import filter_form, filter_script, page, shown
 
 _STYLE: Final = (
     """
@@ -27,33 +27,22 @@ tr.root td.state { font-weight: bold; }
 """
     + SVG_STYLE
 )
-_SCRIPT: Final = """
-const words = document.getElementById("words");
-const only = document.getElementById("only");
-const rows = [...document.querySelectorAll("tr[id]")];
-function filter() {
-  const wanted = words.value.toLowerCase();
-  let count = 0;
-  for (const row of rows) {
-    const fits = row.textContent.toLowerCase().includes(wanted);
-    row.hidden = !fits || (only.checked && !row.classList.contains("garbage"));
-    if (!row.hidden) count += 1;
-  }
+_SCRIPT: Final = filter_script(
+    'row.classList.contains("garbage")',
+    "things",
+    """
+document.addEventListener("filtered", () => {
   for (const part of document.querySelectorAll("section.things"))
     part.hidden = !part.querySelector("tr[id]:not([hidden])");
-  document.getElementById("count").textContent = count + " of " + rows.length + " things";
-}
+});
 function show() {
   const row = document.getElementById(location.hash.slice(1));
   if (row && row.closest("[hidden]")) { words.value = ""; only.checked = false; filter(); }
   if (row) row.scrollIntoView();
 }
-words.addEventListener("input", filter);
-only.addEventListener("change", filter);
 addEventListener("hashchange", show);
-document.getElementById("tools").hidden = false;
-filter();
-"""
+""",
+)
 _HEADINGS: Final = "".join(
     f"<th scope='col'>{title}</th>" for title in ("name", "size", "state", "keeps", "kept by")
 )
@@ -71,7 +60,7 @@ def html(drawn: Picture) -> str:
     lines = [
         "<header><h1>What keeps what</h1></header>",
         *_summary(drawn, groups),
-        *_tools(),
+        *filter_form("garbage only"),
         "<main id='things' tabindex='-1'>",
     ]
     for number, (group, nodes) in enumerate(groups.items()):
@@ -109,13 +98,6 @@ def _summary(drawn: Picture, groups: dict[str, tuple[Node, ...]]) -> Iterator[st
     yield "</tbody></table></nav>"
     for name, reason in drawn.unopened.items():
         yield f"<p>Not shown: snapshots of {escape(shown(name))} ({escape(shown(reason))})</p>"
-
-
-def _tools() -> Iterator[str]:
-    yield "<form id='tools' role='search' hidden>"
-    yield "<label for='words'>Show what contains</label> <input id='words' type='search'>"
-    yield "<input id='only' type='checkbox'> <label for='only'>garbage only</label>"
-    yield "<output id='count' for='words only' aria-live='polite'></output></form>"
 
 
 def _row(node: Node, keeps: str, kept_by: str) -> str:
