@@ -10,8 +10,9 @@ Names are loaded on first use, so that importing the package, and `snapcore --he
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from snapcore.lazily import on_first_use
 
 if TYPE_CHECKING:
     from snapcore.config import NodeConfig as NodeConfig
@@ -24,18 +25,15 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Node": "node",
-    "NodeConfig": "config",
-    "PullOptions": "node",
-    "PullResult": "node",
-    "PushOptions": "node",
-    "UnpackChoice": "node",
-    "open_node": "node",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "Node": "node",
+        "NodeConfig": "config",
+        "PullOptions": "node",
+        "PullResult": "node",
+        "PushOptions": "node",
+        "UnpackChoice": "node",
+        "open_node": "node",
+    },
+)

@@ -6,8 +6,9 @@ the rest of it: names are loaded on first use.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from snapcore.lazily import on_first_use
 
 if TYPE_CHECKING:
     from snapcore.archive.apart import apply_apart as apply_apart
@@ -54,54 +55,51 @@ if TYPE_CHECKING:
     from snapcore.archive.whiteout import collect as collect
     from snapcore.archive.writer import TarWriter as TarWriter
 
-_HOMES = {
-    "apply_apart": "apart",
-    "EntrySource": "apply",
-    "apply_entries": "apply",
-    "BlockReader": "blocks",
-    "ByteStream": "compression",
-    "Compression": "compression",
-    "open_stream": "compression",
-    "DiffOptions": "diff",
-    "WrittenLayer": "diff",
-    "diff_trees": "diff",
-    "diff_upper": "diff",
-    "Difference": "difference",
-    "differences": "difference",
-    "TreeDigest": "digest",
-    "tree_digest": "digest",
-    "tree_listing": "digest",
-    "apply_stream": "feed",
-    "feed_layer": "feed",
-    "DAMAGED": "inflate",
-    "Inflater": "inflate",
-    "fastest_inflater": "inflate",
-    "unpack_apart": "job",
-    "unpack_layer": "job",
-    "LayerDigests": "pipeline",
-    "LayerStream": "pipeline",
-    "Link": "postponed",
-    "Postponed": "postponed",
-    "EntryRules": "rules",
-    "settle": "settling",
-    "TarReader": "tar",
-    "ApplyPolicy": "types",
-    "Destination": "types",
-    "Entry": "types",
-    "EntryType": "types",
-    "Expected": "types",
-    "InOrder": "types",
-    "LayerResult": "types",
-    "Limits": "types",
-    "Steps": "types",
-    "WhiteoutsFirst": "types",
-    "Deletion": "whiteout",
-    "collect": "whiteout",
-    "TarWriter": "writer",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "apply_apart": "apart",
+        "EntrySource": "apply",
+        "apply_entries": "apply",
+        "BlockReader": "blocks",
+        "ByteStream": "compression",
+        "Compression": "compression",
+        "open_stream": "compression",
+        "DiffOptions": "diff",
+        "WrittenLayer": "diff",
+        "diff_trees": "diff",
+        "diff_upper": "diff",
+        "Difference": "difference",
+        "differences": "difference",
+        "TreeDigest": "digest",
+        "tree_digest": "digest",
+        "tree_listing": "digest",
+        "apply_stream": "feed",
+        "feed_layer": "feed",
+        "DAMAGED": "inflate",
+        "Inflater": "inflate",
+        "fastest_inflater": "inflate",
+        "unpack_apart": "job",
+        "unpack_layer": "job",
+        "LayerDigests": "pipeline",
+        "LayerStream": "pipeline",
+        "Link": "postponed",
+        "Postponed": "postponed",
+        "EntryRules": "rules",
+        "settle": "settling",
+        "TarReader": "tar",
+        "ApplyPolicy": "types",
+        "Destination": "types",
+        "Entry": "types",
+        "EntryType": "types",
+        "Expected": "types",
+        "InOrder": "types",
+        "LayerResult": "types",
+        "Limits": "types",
+        "Steps": "types",
+        "WhiteoutsFirst": "types",
+        "Deletion": "whiteout",
+        "collect": "whiteout",
+        "TarWriter": "writer",
+    },
+)

@@ -6,8 +6,9 @@ imports it.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from snapcore.lazily import on_first_use
 
 if TYPE_CHECKING:
     from snapcore.conformance.checks import ALL_CHECKS as ALL_CHECKS
@@ -32,32 +33,29 @@ if TYPE_CHECKING:
     from snapcore.conformance.version import SUITE_VERSION as SUITE_VERSION
     from snapcore.conformance.xfails import parse_xfails as parse_xfails
 
-_HOMES = {
-    "ALL_CHECKS": "checks",
-    "Check": "harness",
-    "CheckFailed": "harness",
-    "Graded": "report",
-    "Harness": "harness",
-    "MemorySnapshotter": "memory",
-    "MemoryState": "memory",
-    "OpenRoot": "run",
-    "Outcome": "run",
-    "Report": "report",
-    "Result": "run",
-    "SUITE_VERSION": "version",
-    "Subject": "run",
-    "decode": "report",
-    "graded": "report",
-    "joined": "report",
-    "open_memory": "memory",
-    "parse_xfails": "xfails",
-    "html_report": "report_html",
-    "run_checks": "run",
-    "started": "run",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "ALL_CHECKS": "checks",
+        "Check": "harness",
+        "CheckFailed": "harness",
+        "Graded": "report",
+        "Harness": "harness",
+        "MemorySnapshotter": "memory",
+        "MemoryState": "memory",
+        "OpenRoot": "run",
+        "Outcome": "run",
+        "Report": "report",
+        "Result": "run",
+        "SUITE_VERSION": "version",
+        "Subject": "run",
+        "decode": "report",
+        "graded": "report",
+        "joined": "report",
+        "open_memory": "memory",
+        "parse_xfails": "xfails",
+        "html_report": "report_html",
+        "run_checks": "run",
+        "started": "run",
+    },
+)

@@ -5,8 +5,9 @@ Names are loaded on first use, since most verbs collect nothing.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from snapcore.lazily import on_first_use
 
 if TYPE_CHECKING:
     from snapcore.gc.activity import Activity as Activity
@@ -30,31 +31,28 @@ if TYPE_CHECKING:
     from snapcore.gc.values import Plan as Plan
     from snapcore.gc.values import Report as Report
 
-_HOMES = {
-    "Activity": "activity",
-    "Collector": "collector",
-    "Explanation": "explaining",
-    "Step": "explaining",
-    "explain": "explaining",
-    "find": "explaining",
-    "Edge": "graph",
-    "Graph": "graph",
-    "Thing": "graph",
-    "ThingKind": "graph",
-    "Schedule": "scheduler",
-    "Scheduler": "scheduler",
-    "Released": "sharing",
-    "Share": "sharing",
-    "released": "sharing",
-    "shares": "sharing",
-    "Budget": "values",
-    "Garbage": "values",
-    "Plan": "values",
-    "Report": "values",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "Activity": "activity",
+        "Collector": "collector",
+        "Explanation": "explaining",
+        "Step": "explaining",
+        "explain": "explaining",
+        "find": "explaining",
+        "Edge": "graph",
+        "Graph": "graph",
+        "Thing": "graph",
+        "ThingKind": "graph",
+        "Schedule": "scheduler",
+        "Scheduler": "scheduler",
+        "Released": "sharing",
+        "Share": "sharing",
+        "released": "sharing",
+        "shares": "sharing",
+        "Budget": "values",
+        "Garbage": "values",
+        "Plan": "values",
+        "Report": "values",
+    },
+)

@@ -5,8 +5,9 @@ Names are loaded on first use, so that a verb pays for what it does only.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from snapcore.lazily import on_first_use
 
 if TYPE_CHECKING:
     from snapcore.node.images import Images as Images
@@ -36,37 +37,34 @@ if TYPE_CHECKING:
     from snapcore.node.values import UnpackChoice as UnpackChoice
     from snapcore.unpack import LayerReport as LayerReport
 
-_HOMES = {
-    "Images": "snapcore.node.images",
-    "LocatedManifest": "snapcore.node.images",
-    "IndexedImage": "snapcore.node.indexing",
-    "IndexedLayer": "snapcore.node.indexing",
-    "IndexOptions": "snapcore.node.indexing",
-    "index_image": "snapcore.node.indexing",
-    "publish_indexes": "snapcore.node.indexing",
-    "Integrity": "snapcore.node.integrity",
-    "SnapshotCheck": "snapcore.node.integrity",
-    "Verdict": "snapcore.node.integrity",
-    "Node": "snapcore.node.node",
-    "open_node": "snapcore.node.opening",
-    "DamagedBlob": "snapcore.node.recovery",
-    "Recovery": "snapcore.node.recovery",
-    "Repair": "snapcore.node.repair",
-    "Snapshotters": "snapcore.node.selection",
-    "CommitOptions": "snapcore.node.values",
-    "CommittedImage": "snapcore.node.values",
-    "ImageCheck": "snapcore.node.values",
-    "ImageInspection": "snapcore.node.values",
-    "Policy": "snapcore.node.values",
-    "PullOptions": "snapcore.node.values",
-    "PullResult": "snapcore.node.values",
-    "PushOptions": "snapcore.node.values",
-    "UnpackChoice": "snapcore.node.values",
-    "LayerReport": "snapcore.unpack",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "Images": "images",
+        "LocatedManifest": "images",
+        "IndexedImage": "indexing",
+        "IndexedLayer": "indexing",
+        "IndexOptions": "indexing",
+        "index_image": "indexing",
+        "publish_indexes": "indexing",
+        "Integrity": "integrity",
+        "SnapshotCheck": "integrity",
+        "Verdict": "integrity",
+        "Node": "node",
+        "open_node": "opening",
+        "DamagedBlob": "recovery",
+        "Recovery": "recovery",
+        "Repair": "repair",
+        "Snapshotters": "selection",
+        "CommitOptions": "values",
+        "CommittedImage": "values",
+        "ImageCheck": "values",
+        "ImageInspection": "values",
+        "Policy": "values",
+        "PullOptions": "values",
+        "PullResult": "values",
+        "PushOptions": "values",
+        "UnpackChoice": "values",
+        "LayerReport": ".unpack",
+    },
+)

@@ -5,8 +5,9 @@ Names are loaded on first use: what speaks to no registry must not pay for one.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from snapcore.lazily import on_first_use
 
 if TYPE_CHECKING:
     from snapcore.registry.auth import Authorizer as Authorizer
@@ -55,56 +56,53 @@ if TYPE_CHECKING:
     from snapcore.registry.transport import Timeouts as Timeouts
     from snapcore.registry.transport import Transport as Transport
 
-_HOMES = {
-    "Authorizer": "auth",
-    "PAUSE_SECONDS": "breaker",
-    "Shelf": "claim",
-    "RegistryClient": "client",
-    "Credentials": "credentials",
-    "CredentialSource": "credentials",
-    "DockerConfig": "credentials",
-    "GivenCredentials": "credentials",
-    "anonymous": "credentials",
-    "Progress": "download",
-    "Fetcher": "fetch",
-    "Capability": "hosts",
-    "ClientCertificate": "hosts",
-    "DefaultHosts": "hosts",
-    "HostConfig": "hosts",
-    "HostsResolver": "hosts",
-    "Tls": "hosts",
-    "HostsDirectories": "hostsdir",
-    "ArchiveSource": "images.archive",
-    "Listener": "images.contents",
-    "NamedImage": "images.documents",
-    "ArchiveKind": "images.export",
-    "Export": "images.export",
-    "LayoutSource": "images.layout",
-    "Sink": "images.sinks",
-    "new_directory": "images.sinks",
-    "new_file": "images.sinks",
-    "new_tar": "images.sinks",
-    "open_tar": "images.sinks",
-    "run_blocking": "interrupt",
-    "EVERYWHERE": "network",
-    "PUBLIC_ONLY": "network",
-    "everywhere": "network",
-    "same_network": "network",
-    "Outgoing": "outgoing",
-    "Proxies": "proxies",
-    "PushListener": "push",
-    "BlobRanges": "ranges",
-    "RangePatience": "ranges",
-    "Artifact": "referrers",
-    "RetryPolicy": "retry",
-    "Source": "source",
-    "Request": "transport",
-    "Timeouts": "transport",
-    "Transport": "transport",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "Authorizer": "auth",
+        "PAUSE_SECONDS": "breaker",
+        "Shelf": "claim",
+        "RegistryClient": "client",
+        "Credentials": "credentials",
+        "CredentialSource": "credentials",
+        "DockerConfig": "credentials",
+        "GivenCredentials": "credentials",
+        "anonymous": "credentials",
+        "Progress": "download",
+        "Fetcher": "fetch",
+        "Capability": "hosts",
+        "ClientCertificate": "hosts",
+        "DefaultHosts": "hosts",
+        "HostConfig": "hosts",
+        "HostsResolver": "hosts",
+        "Tls": "hosts",
+        "HostsDirectories": "hostsdir",
+        "ArchiveSource": "images.archive",
+        "Listener": "images.contents",
+        "NamedImage": "images.documents",
+        "ArchiveKind": "images.export",
+        "Export": "images.export",
+        "LayoutSource": "images.layout",
+        "Sink": "images.sinks",
+        "new_directory": "images.sinks",
+        "new_file": "images.sinks",
+        "new_tar": "images.sinks",
+        "open_tar": "images.sinks",
+        "run_blocking": "interrupt",
+        "EVERYWHERE": "network",
+        "PUBLIC_ONLY": "network",
+        "everywhere": "network",
+        "same_network": "network",
+        "Outgoing": "outgoing",
+        "Proxies": "proxies",
+        "PushListener": "push",
+        "BlobRanges": "ranges",
+        "RangePatience": "ranges",
+        "Artifact": "referrers",
+        "RetryPolicy": "retry",
+        "Source": "source",
+        "Request": "transport",
+        "Timeouts": "transport",
+        "Transport": "transport",
+    },
+)

@@ -6,8 +6,9 @@ for the rest of it.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from snapcore.lazily import on_first_use
 
 if TYPE_CHECKING:
     from snapcore.unpack.discards import drop_references as drop_references
@@ -57,57 +58,54 @@ if TYPE_CHECKING:
     from snapcore.unpack.unpacker import UnpackOptions as UnpackOptions
     from snapcore.unpack.workplace import Workplace as Workplace
 
-_HOMES = {
-    "ArchiveRead": "events",
-    "BlobDiscarded": "events",
-    "Event": "events",
-    "Events": "events",
-    "FetchDone": "events",
-    "FetchProgress": "events",
-    "FetchStarted": "events",
-    "drop_references": "discards",
-    "HOLD_NOTHING": "holding",
-    "Handler": "handlers",
-    "Hold": "holding",
-    "ImageUnpacked": "events",
-    "LayerDone": "events",
-    "LayerPlanned": "events",
-    "Resolved": "events",
-    "SendDone": "events",
-    "SendProgress": "events",
-    "SendStarted": "events",
-    "SkipDescriptor": "handlers",
-    "UnpackOptions": "unpacker",
-    "UnpackProgress": "events",
-    "UnpackStarted": "events",
-    "UnpackedManifest": "unpacker",
-    "Unpacker": "unpacker",
-    "WorkerPool": "pool",
-    "Workplace": "workplace",
-    "best_document": "handlers",
-    "child_labels": "handlers",
-    "children_of": "handlers",
-    "choose": "handlers",
-    "dispatch": "handlers",
-    "for_platform": "handlers",
-    "LayerPlan": "plan",
-    "LayerReport": "report",
-    "layer_reports": "report",
-    "is_committed": "plan",
-    "is_intact": "plan",
-    "is_in_progress": "leftovers",
-    "layer_plans": "plan",
-    "label_children": "handlers",
-    "no_events": "events",
-    "read_document": "handlers",
-    "reclaim": "leftovers",
-    "remember_choice": "handlers",
-    "remove_leftovers": "leftovers",
-    "single_error": "groups",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "ArchiveRead": "events",
+        "BlobDiscarded": "events",
+        "Event": "events",
+        "Events": "events",
+        "FetchDone": "events",
+        "FetchProgress": "events",
+        "FetchStarted": "events",
+        "drop_references": "discards",
+        "HOLD_NOTHING": "holding",
+        "Handler": "handlers",
+        "Hold": "holding",
+        "ImageUnpacked": "events",
+        "LayerDone": "events",
+        "LayerPlanned": "events",
+        "Resolved": "events",
+        "SendDone": "events",
+        "SendProgress": "events",
+        "SendStarted": "events",
+        "SkipDescriptor": "handlers",
+        "UnpackOptions": "unpacker",
+        "UnpackProgress": "events",
+        "UnpackStarted": "events",
+        "UnpackedManifest": "unpacker",
+        "Unpacker": "unpacker",
+        "WorkerPool": "pool",
+        "Workplace": "workplace",
+        "best_document": "handlers",
+        "child_labels": "handlers",
+        "children_of": "handlers",
+        "choose": "handlers",
+        "dispatch": "handlers",
+        "for_platform": "handlers",
+        "LayerPlan": "plan",
+        "LayerReport": "report",
+        "layer_reports": "report",
+        "is_committed": "plan",
+        "is_intact": "plan",
+        "is_in_progress": "leftovers",
+        "layer_plans": "plan",
+        "label_children": "handlers",
+        "no_events": "events",
+        "read_document": "handlers",
+        "reclaim": "leftovers",
+        "remember_choice": "handlers",
+        "remove_leftovers": "leftovers",
+        "single_error": "groups",
+    },
+)
