@@ -13,48 +13,36 @@ from snapcore.cli.exits import EXIT_CODES
 from snapcore.config.keys import KEYS, Key
 
 
-class _Table(SphinxDirective):
-    """A table with one row for each thing of a kind."""
-
-    titles: Sequence[str] = ()
-
-    def rows(self) -> Iterable[Sequence[str]]:
-        """Return the cells, in RST."""
-        raise NotImplementedError
-
-    def run(self) -> list[nodes.Node]:
-        """Parse the rows as a list-table."""
-        lines = [".. list-table::", "   :header-rows: 1", ""]
-        for row in (self.titles, *self.rows()):
-            lines += [
-                f"   {'-' if number else '* -'} {cell}" if not number else f"     - {cell}"
-                for number, cell in enumerate(row)
-            ]
-        parent = nodes.Element()
-        self.state.nested_parse(StringList(lines, source="reference"), self.content_offset, parent)
-        return parent.children
-
-
-class ConfigurationKeys(_Table):
+class ConfigurationKeys(SphinxDirective):
     """Every key of the config file."""
 
-    titles = ("key", "type", "default", "meaning")
-
-    def rows(self) -> Iterable[Sequence[str]]:
+    def run(self) -> list[nodes.Node]:
         """Return one row for each key."""
-        for name, key in KEYS.items():
-            yield f"``{name}``", _type(key), f"``{key.default!r}``", _meaning(key)
+        rows = [
+            (f"``{name}``", _type(key), f"``{key.default!r}``", _meaning(key))
+            for name, key in KEYS.items()
+        ]
+        return _table(self, [("key", "type", "default", "meaning"), *rows])
 
 
-class ExitCodes(_Table):
+class ExitCodes(SphinxDirective):
     """Which error ends the command line with which code; the first that fits decides."""
 
-    titles = ("error", "code")
-
-    def rows(self) -> Iterable[Sequence[str]]:
+    def run(self) -> list[nodes.Node]:
         """Return one row for each class of the table."""
-        for error, code in EXIT_CODES:
-            yield f"``{error.__name__}``", str(code)
+        rows = [(f"``{error.__name__}``", str(code)) for error, code in EXIT_CODES]
+        return _table(self, [("error", "code"), *rows])
+
+
+def _table(directive: SphinxDirective, rows: Iterable[Sequence[str]]) -> list[nodes.Node]:
+    """Parse rows of RST, of which the first has the titles."""
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for first, *others in rows:
+        lines += [f"   * - {first}", *(f"     - {cell}" for cell in others)]
+    parent = nodes.Element()
+    content = StringList(lines, source="reference")
+    directive.state.nested_parse(content, directive.content_offset, parent)
+    return parent.children
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

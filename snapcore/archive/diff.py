@@ -239,7 +239,7 @@ class _Diff:
             self._write(_marker((*pair.path, OPAQUE_MARKER)))
 
     def _node(self, pair: Pair, status: os.stat_result) -> None:
-        self._marks.is_opaque(_place(self._after, pair.path), pair.path)
+        self._marks.check_whole(_place(self._after, pair.path), pair.path)
         entry = self._entry(pair.path, status)
         first = self._groups.first(pair)
         if first != pair.path:

@@ -44,6 +44,23 @@ class UpperMarks:
         """Tell whether a directory hides another one below it.
 
         Args:
+            place: the open directory, or its path.
+            path: names it in messages.
+
+        Raises:
+            Unimplemented, OSError: as `check_whole`.
+        """
+        mark = self._prefix + _OPAQUE
+        if mark not in self.check_whole(place, path):
+            return False
+        if os.getxattr(place, mark, follow_symlinks=isinstance(place, int)) != b"y":
+            return False
+        return self._lowers is None or self._is_directory_below(path, self._lowers)
+
+    def check_whole(self, place: int | bytes, path: Path) -> list[str]:
+        """Check that all of a node is in the upper directory; return its xattrs' names.
+
+        Args:
             place: an open directory, or the path of a directory or file.
             path: names it in messages.
 
@@ -52,19 +69,15 @@ class UpperMarks:
             OSError: as listxattr(2).
         """
         if self._none:
-            return False
-        follow = isinstance(place, int)
-        names = os.listxattr(place, follow_symlinks=follow)
+            return []
+        names = os.listxattr(place, follow_symlinks=isinstance(place, int))
         for word in _ELSEWHERE:
             if self._prefix + word in names:
                 raise Unimplemented(
                     f"{shown(path)} has xattr {self._prefix + word!r}: mount the overlay with"
                     " redirect_dir=nofollow,metacopy=off to have whole files in its upper directory"
                 )
-        mark = self._prefix + _OPAQUE
-        if mark not in names or os.getxattr(place, mark, follow_symlinks=follow) != b"y":
-            return False
-        return self._lowers is None or self._is_directory_below(path, self._lowers)
+        return names
 
     @staticmethod
     def _is_directory_below(path: Path, lowers: Sequence[str]) -> bool:

@@ -156,7 +156,10 @@ def _write(file: io.BufferedWriter, info: Info, lines: Iterable[str]) -> None:
     with compressor.stream_writer(file, closefd=False) as writer:
         header = msgspec.json.encode(_Header(info.name, info.created))
         writer.write(_VERSION.encode() + header + b"\n")
-        count = sum(writer.write(line.encode() + b"\n") > 0 for line in lines)
+        count = 0
+        for line in lines:
+            writer.write(line.encode() + b"\n")
+            count += 1
         writer.write(f"{_END}{count}\n".encode())
 
 
