@@ -45,9 +45,12 @@ class Source(Protocol):
 
     Attributes:
         origin: labels that tell lazy snapshotters where to go back to; none if there is nothing.
+        whole: whether an image comes from there with all its blobs, those included that its
+            snapshots are not made of any more.
     """
 
     origin: Mapping[str, str]
+    whole: bool
 
     async def fetch(self, descriptor: Descriptor, progress: Callable[[int], None]) -> None:
         """Bring a blob into the content store, verified.
@@ -60,6 +63,8 @@ class Source(Protocol):
 
 class RegistrySource:
     """A repository of a registry."""
+
+    whole: bool = True
 
     def __init__(self, client: RegistryClient, reference: Reference, access: Access) -> None:
         self._client = client
@@ -76,6 +81,8 @@ class RegistrySource:
 class DirectorySource:
     """An OCI layout directory."""
 
+    whole: bool = True
+
     def __init__(self, layout: LayoutSource, store: ContentStore) -> None:
         self._layout = layout
         self._store = store
@@ -90,6 +97,7 @@ class NoSource:
     """What is here must do."""
 
     origin: Mapping[str, str] = MappingProxyType({})
+    whole: bool = False
 
     async def fetch(self, descriptor: Descriptor, progress: Callable[[int], None]) -> None:
         """Refuse.
@@ -130,14 +138,14 @@ class Extent:
 
 
 def unpacking(
-    config: UnpackConfig, choice: UnpackChoice, origin: Mapping[str, str]
+    config: UnpackConfig, choice: UnpackChoice, source: Source
 ) -> tuple[UnpackOptions, Extent]:
     """Say how and what of an image is unpacked.
 
     Args:
         config: the node's.
         choice: the caller's.
-        origin: labels that tell lazy snapshotters where the image comes from.
+        source: where the image comes from.
 
     Raises:
         InvalidArgument: a malformed platform.
@@ -147,12 +155,13 @@ def unpacking(
     mapped = config.unprivileged == "map" and not privileged
     options = UnpackOptions(
         snapshot_labels=choice.snapshot_labels,
-        source=origin,
+        source=source.origin,
         limits=config.limits,
         policy=ApplyPolicy("squash", "skip") if mapped else ApplyPolicy(),
         discard=discard != "never",
         # With several manifests another one may still want the blob.
         at_once=discard == "after-layer" and not choice.unpack_all,
+        complete=source.whole and discard == "never",
     )
     platform = Platform.parse(choice.platform) if choice.platform else Platform.local()
     every = choice.all_platforms or choice.unpack_all

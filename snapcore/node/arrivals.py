@@ -102,7 +102,7 @@ class Arrivals:
         Raises:
             SnapcoreError: the first thing that went wrong; the rest was cancelled.
         """
-        options, extent = unpacking(self._config.unpack, choice, source.origin)
+        options, extent = unpacking(self._config.unpack, choice, source)
         tally = DiskTally(snapshotters, events)
         checkpoint = trio.from_thread.check_cancelled
         with self._activity.work(), leased(self._metadata, place.owner, checkpoint) as work:

@@ -32,6 +32,7 @@ class RecordedSource:
     """
 
     origin: Mapping[str, str] = MappingProxyType({})
+    whole: bool = False
 
     def __init__(
         self, store: ContentStore, target: Descriptor, connect: Callable[[str], RegistryClient]

@@ -103,13 +103,13 @@ class Repair:
     async def _rebuild(
         self, place: Workplace, snapshotter: Snapshotter, origin: _Origin, events: Events
     ) -> None:
-        options, extent = unpacking(self._config, UnpackChoice(), {})
         checkpoint = trio.from_thread.check_cancelled
         with single_error(), leased(self._metadata, place.owner, checkpoint) as work:
             async with (
                 self._recovery.source(origin.image.target) as source,
                 self._integrity.recording([snapshotter], events) as listen,
             ):
+                options, extent = unpacking(self._config, UnpackChoice(), source)
                 acquisition = Acquisition(place, source, listen, work)
                 await acquisition.run(origin.manifest, extent, [snapshotter], options)
 

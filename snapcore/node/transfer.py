@@ -113,6 +113,7 @@ class ReadArchive:
     """An archive that has gone by: what it held is in the content store."""
 
     origin: Mapping[str, str] = MappingProxyType({})
+    whole: bool = True
 
     def __init__(self, where: str) -> None:
         self._where = where

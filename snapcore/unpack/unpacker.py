@@ -67,6 +67,8 @@ class UnpackOptions:
         discard: afterwards drop the references that keep the layer blobs.
         at_once: and let each blob go as soon as its layer is committed everywhere; for pulls of
             one manifest.
+        complete: also fetch the layers that every snapshotter has already, unless all of these
+            are lazy: what a snapshot was made of may be gone, discarded for another image.
     """
 
     snapshot_labels: Mapping[str, str] = field(default_factory=dict)
@@ -75,6 +77,7 @@ class UnpackOptions:
     policy: ApplyPolicy = field(default_factory=ApplyPolicy)
     discard: bool = False
     at_once: bool = False
+    complete: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +257,8 @@ class Unpacker:
                     await forecast.wait(number)
                     await self._layers.unpack(stages[number], ahead)
                     await committed(layer)
+            if self._options.complete:
+                ahead.begin(await trio.to_thread.run_sync(self._left_out, plan))
             ahead.close()
 
     def _stage(
@@ -275,6 +280,14 @@ class Unpacker:
         plan = plan_image(layers, self._snapshotters)
         check_space(plan, self._store, self._snapshotters)
         return plan
+
+    def _left_out(self, plan: ImagePlan) -> list[Descriptor]:
+        """Return the layers without a blob that nobody had to make."""
+        if all(Capability.REMOTE in s.capabilities for s in self._snapshotters):
+            return []
+        made = {layer.index for layer in plan.holes}
+        others = (layer.descriptor for layer in plan.layers if layer.index not in made)
+        return [blob for blob in others if not self._store.exists(blob.digest)]
 
     def _image_labels(self, pending: _Pending) -> dict[str, str]:
         """Return the labels that every layer's prepare and commit get."""

@@ -100,8 +100,10 @@ def test_a_killed_unpacking_leaves_nothing(root: Root) -> None:
             assert zygote.wait(), "the zygote outlived its parent"
             assert worker.wait(), "the worker outlived its parent"
     before = root.unfinished()
-    assert len(before["snapshots"]) == 2
-    assert len(before["mount points"]) == len(before["owners"]) == 1
+    # Beside the layers there may be what the first one's inventory is taken through.
+    assert len(before["snapshots"]) >= 2
+    assert before["mount points"]
+    assert len(before["owners"]) == 1
     root.snapshots()
     check_interrupted(root)
     root.pull()

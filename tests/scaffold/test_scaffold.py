@@ -102,7 +102,8 @@ def test_its_own_tests_pass(plugin: Plugin, which: tuple[str, ...], tmp_path: Pa
     site = str(tmp_path / "site")
     offline = ("--no-deps", "--no-index", "--no-build-isolation", "--target", site)
     _run(plugin, "pip", "install", "--quiet", *offline, ".")
-    _run(plugin, "pytest", "-q", "-p", "no:cacheprovider", *which, "tests", site=site)
+    own = ("-p", "no:cacheprovider", "--basetemp", str(tmp_path / "temporary"))
+    _run(plugin, "pytest", "-q", *own, *which, "tests", site=site)
 
 
 def test_the_command_line_writes_it_where_told(tmp_path: Path) -> None:

@@ -67,6 +67,19 @@ def test_labels_tie_an_image_to_its_snapshots(node: Node, tmp_path: Path, backen
     assert top.labels[labels.SNAPSHOT_PARENT_CHAIN_ID] == top.parent
 
 
+def test_an_image_comes_whole_though_its_layers_were_discarded_for_another(
+    node: Node, tmp_path: Path, backend: str
+) -> None:
+    builder = layout(tmp_path, BASE, tar_of(File("etc/b", b"two")))
+    choice = UnpackChoice(snapshotters=(backend,), discard="after-layer")
+    load(node, builder, choice)
+    assert len(node.images.check("example/app:latest", Platform.local()).missing) == 2
+    load(node, builder, replace(choice, discard="never"))
+    assert node.images.check("example/app:latest", Platform.local()).complete
+    node.garbage.collect()
+    assert node.images.check("example/app:latest", Platform.local()).complete
+
+
 def test_discard_drops_the_layers_and_nothing_else(
     node: Node, tmp_path: Path, backend: str
 ) -> None:
