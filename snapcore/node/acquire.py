@@ -226,6 +226,16 @@ class Acquisition:
         await trio.to_thread.run_sync(_make_durable, unpacker.results, snapshotters)
         return unpacker.results
 
+    async def bring(self, blob: Descriptor) -> None:
+        """Fetch one blob, unless it is here, and hold it.
+
+        Raises:
+            SnapcoreError: it cannot be had.
+        """
+        await trio.to_thread.run_sync(self._hold.content, [blob.digest])
+        async with self._place.downloads:
+            await self._fetch(blob)
+
     def _fetch_then_children(self) -> Handler:
         children = children_of(self._store)
 

@@ -20,10 +20,18 @@ from snapcore.node.holding import leased
 from snapcore.node.integrity import Integrity, SnapshotCheck, Verdict
 from snapcore.node.recovery import Recovery
 from snapcore.node.values import UnpackChoice
-from snapcore.oci import Descriptor, Manifest, chain_ids, is_image_config, is_manifest, parse_config
+from snapcore.oci import Descriptor, Manifest, is_image_config, is_manifest, parse_config
 from snapcore.oci.manifest import MAX_DOCUMENT_BYTES
 from snapcore.snapshots import Checkpoint, Kind, Snapshotter, layer_from_view
-from snapcore.unpack import Events, Workplace, is_committed, no_events, read_document, single_error
+from snapcore.unpack import (
+    Events,
+    Workplace,
+    is_committed,
+    layer_plans,
+    no_events,
+    read_document,
+    single_error,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -35,11 +43,13 @@ class _Origin:
     Attributes:
         image: the image.
         manifest: that of its manifests which names the layer.
+        layer: what the snapshot is made of.
         top: its top snapshot.
     """
 
     image: Image
     manifest: Descriptor
+    layer: Descriptor
     top: str
 
 
@@ -68,9 +78,10 @@ class Repair:
     ) -> SnapshotCheck:
         """Make a damaged or broken snapshot again, under its name and below its children.
 
-        Its old files are out of use from the beginning, and deleted when the new ones are there;
-        if these cannot be made it stays broken, until its image is pulled again. Nothing is done
-        to one that something mounted may show, or that no image of this node has.
+        Its layer is fetched first if it is not here. Then its old files are out of use, and
+        deleted when the new ones are there; if these cannot be made it stays broken, until its
+        image is pulled again. Nothing is done to one that something mounted may show, whose layer
+        cannot be had, or that no image of this node has.
 
         Args:
             snapshotter: who has it.
@@ -89,11 +100,8 @@ class Repair:
             raise PermissionDenied("repairing writes, and the root is read-only for this process")
         try:
             origin = await trio.to_thread.run_sync(self._origin, snapshotter, check.name)
-            if check.verdict is Verdict.DAMAGED:
-                await trio.to_thread.run_sync(
-                    self._take_out_of_use, snapshotter, check.name, trio.from_thread.check_cancelled
-                )
-            await self._rebuild(self._place, snapshotter, origin, events)
+            damaged = check.name if check.verdict is Verdict.DAMAGED else ""
+            await self._rebuild(self._place, snapshotter, damaged, origin, events)
             if not await trio.to_thread.run_sync(is_committed, snapshotter, check.name):
                 raise NotFound(f"unpacking {origin.image.name!r} did not make it again")
         except SnapcoreError as error:
@@ -101,7 +109,12 @@ class Repair:
         return replace(check, verdict=Verdict.REPAIRED)
 
     async def _rebuild(
-        self, place: Workplace, snapshotter: Snapshotter, origin: _Origin, events: Events
+        self,
+        place: Workplace,
+        snapshotter: Snapshotter,
+        damaged: str,
+        origin: _Origin,
+        events: Events,
     ) -> None:
         checkpoint = trio.from_thread.check_cancelled
         with single_error(), leased(self._metadata, place.owner, checkpoint) as work:
@@ -111,6 +124,11 @@ class Repair:
             ):
                 options, extent = unpacking(self._config, UnpackChoice(), source)
                 acquisition = Acquisition(place, source, listen, work)
+                if damaged:
+                    await acquisition.bring(origin.layer)
+                    await trio.to_thread.run_sync(
+                        self._take_out_of_use, snapshotter, damaged, checkpoint
+                    )
                 await acquisition.run(origin.manifest, extent, [snapshotter], options)
 
     def _take_out_of_use(self, snapshotter: Snapshotter, name: str, checkpoint: Checkpoint) -> None:
@@ -159,17 +177,19 @@ class Repair:
                     if is_manifest(blob.media_type) and self._content.exists(blob.digest):
                         chain = self._chain(blob)
                         if name in chain:
-                            yield _Origin(image, blob, chain[-1])
+                            yield _Origin(image, blob, chain[name], next(reversed(chain)))
             except SnapcoreError as error:
                 # Its documents are damaged; another image may have it.
                 _log.warning("cannot look into image %r: %s", image.name, error)
 
-    def _chain(self, manifest: Descriptor) -> tuple[str, ...]:
+    def _chain(self, manifest: Descriptor) -> dict[str, Descriptor]:
+        """Return a manifest's snapshots and what they are made of, the lowest first."""
         document = read_document(self._content, manifest)
         if not isinstance(document, Manifest) or not is_image_config(document.config.media_type):
-            return ()
+            return {}
         config = parse_config(self._content.read_blob(document.config, MAX_DOCUMENT_BYTES))
-        return tuple(map(str, chain_ids(config.diff_ids)))
+        plans = layer_plans(config, document.layers, f"image manifest {manifest.digest}")
+        return {plan.chain_id: plan.descriptor for plan in plans}
 
 
 def _is_there(snapshotter: Snapshotter, name: str) -> bool:

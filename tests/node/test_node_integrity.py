@@ -214,7 +214,7 @@ def test_discarded_layers_are_fetched_again_for_a_repair(
     assert verify(node, backend, names[0]).verdict is Verdict.INTACT
 
 
-def test_without_its_layer_it_is_out_of_use_until_that_can_be_had(
+def test_without_its_layer_it_stays_in_use_until_that_can_be_had(
     node: Node, registry: FakeRegistry
 ) -> None:
     backend = "overlay"
@@ -225,7 +225,22 @@ def test_without_its_layer_it_is_out_of_use_until_that_can_be_had(
     check = repair(node, backend, verify(node, backend, names[0]))
     assert check.verdict is Verdict.DAMAGED
     assert "cannot be fetched again" in check.trouble
+    assert node.snapshotter(backend).stat(names[0]).state is State.DURABLE
+    assert repair(node, backend, verify(node, backend, names[0])).verdict is Verdict.REPAIRED
+
+
+def test_what_is_out_of_use_stays_so_until_its_layer_can_be_had(
+    node: Node, registry: FakeRegistry
+) -> None:
+    backend = "overlay"
+    names = pull(node, registry, backend, "after-image")
+    node.garbage.collect()
     snapshotter = node.snapshotter(backend)
+    snapshotter.mark_broken(names[0])
+    registry.spoil("/blobs/", status(404))
+    check = repair(node, backend, verify(node, backend, names[0]))
+    assert check.verdict is Verdict.BROKEN
+    assert "cannot be fetched again" in check.trouble
     assert snapshotter.stat(names[0]).state is State.BROKEN
     with pytest.raises(DataLoss, match="broken"):
         snapshotter.view("v", names[2])
