@@ -11,7 +11,7 @@ import apsw
 import msgspec
 
 from snapcore import labels as label_rules
-from snapcore.errors import DataLoss, InvalidArgument, NotFound
+from snapcore.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound
 from snapcore.filters import Fields, compile_filters, record_fields
 from snapcore.metadata.columns import decode_texts, encode_texts, without_empty
 from snapcore.oci import Descriptor, Digest, Platform
@@ -80,25 +80,36 @@ class ImageStore:
             images = [_image(row) for row in rows]
         return tuple(image for image in images if matches(_fields(image)))
 
-    def put(self, name: str, target: Descriptor, labels: Mapping[str, str] | None = None) -> Image:
+    def put(
+        self,
+        name: str,
+        target: Descriptor,
+        labels: Mapping[str, str] | None = None,
+        *,
+        move: bool = True,
+    ) -> Image:
         """Make a name mean something; on disk when this returns.
 
         Args:
             name: a normalised reference; 1 to 4096 bytes without control characters.
             target: the index or manifest.
             labels: all labels it shall have; one with an empty value is dropped.
+            move: whether a name that means something else may be given away.
 
         Returns:
             The image; `created` stays if the name was known.
 
         Raises:
             InvalidArgument: the name or a label breaks a rule.
+            AlreadyExists: the name means something else, and `move` is False.
         """
         _check_name(name)
         label_rules.check(labels or {})
         now = time.time_ns()
         with self._database.write() as connection:
             old = _select(connection, name)
+            if not move and old and old.target.digest != target.digest:
+                raise AlreadyExists(f"image {name!r} exists and is {old.target.digest}")
             image = Image(
                 name, target, without_empty(labels or {}), old.created if old else now, now, now
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import trio
@@ -87,6 +88,8 @@ class Arrivals:
         choice: UnpackChoice,
         snapshotters: Sequence[Snapshotter],
         events: Events,
+        *,
+        move: bool = True,
     ) -> PullResult:
         """Fetch what is wanted of an image, unpack it, and record its name.
 
@@ -98,8 +101,10 @@ class Arrivals:
             choice: what is unpacked.
             snapshotters: who get the layers.
             events: told what happens.
+            move: whether a name that means another image may be given away.
 
         Raises:
+            AlreadyExists: it means another image, and `move` is False.
             SnapcoreError: the first thing that went wrong; the rest was cancelled.
         """
         options, extent = unpacking(self._config.unpack, choice, source)
@@ -109,7 +114,8 @@ class Arrivals:
             async with self._integrity.recording(snapshotters, tally) as listen:
                 acquisition = Acquisition(place, source, listen, work)
                 manifests = await acquisition.run(target, extent, snapshotters, options)
-            await trio.to_thread.run_sync(self._images.put, name, target)
+            record = partial(self._images.put, name, target, move=move)
+            await trio.to_thread.run_sync(record)
         return PullResult(name, target, manifests, tally.peak)
 
     async def _locally(

@@ -90,7 +90,8 @@ class Committer:
                 choice = UnpackChoice(unpack=options.unpack, discard="never")
                 sinks = (snapshotter,) if options.unpack else ()
                 await self._arrivals.acquire(
-                    self._place, name, made.descriptor, NoSource(), choice, sinks, events
+                    *(self._place, name, made.descriptor, NoSource(), choice, sinks, events),
+                    move=options.force,
                 )
         return made
 
@@ -103,6 +104,7 @@ class Committer:
                 f"snapshot {key!r} is {info.kind}; an image is made of an active one"
                 " (images mount --rw, snapshots prepare)"
             )
+        # Asked before the work, and again when the name is recorded.
         if not options.force and any(image.name == name for image in self._images.list()):
             raise AlreadyExists(f"image {name!r} exists; choose another name, or use --force")
         mounted = {

@@ -84,17 +84,7 @@ class Images:
         """
         image = self.get(source)
         name = str(Reference.parse(target))
-        if not force:
-            try:
-                existing = self._records.get(name)
-            except NotFound:
-                pass
-            else:
-                if existing.target.digest != image.target.digest:
-                    raise AlreadyExists(
-                        f"image {name!r} exists and is {existing.target.digest}; use --force"
-                    )
-        return self._put(name, image.target, image.labels)
+        return self._put(name, image.target, image.labels, move=force)
 
     def remove(self, reference: str) -> Image:
         """Forget a name; blobs and snapshots stay until they are collected.
@@ -107,13 +97,17 @@ class Images:
         self._activity.deleted()
         return image
 
-    def put(self, name: str, target: Descriptor) -> Image:
-        """Record that a name means a descriptor; labels that it has stay."""
+    def put(self, name: str, target: Descriptor, *, move: bool = True) -> Image:
+        """Record that a name means a descriptor; labels that it has stay.
+
+        Raises:
+            AlreadyExists: it means something else, and `move` is False.
+        """
         try:
             given = self._records.get(name).labels
         except NotFound:
             given = {}
-        return self._put(name, target, given)
+        return self._put(name, target, given, move=move)
 
     def list(self, filters: Sequence[str] = ()) -> tuple[Image, ...]:
         """Return the images, sorted by name.
@@ -241,13 +235,18 @@ class Images:
             self.chain_id(located) if is_image_config(config.media_type) else "",
         )
 
-    def _put(self, name: str, target: Descriptor, labels: Mapping[str, str]) -> Image:
+    def _put(
+        self, name: str, target: Descriptor, labels: Mapping[str, str], *, move: bool
+    ) -> Image:
         """Record a name; what it meant before may be needed by nobody now."""
         try:
             moved = self._records.get(name).target.digest != target.digest
         except NotFound:
             moved = False
-        image = self._records.put(name, target, labels)
+        try:
+            image = self._records.put(name, target, labels, move=move)
+        except AlreadyExists as error:
+            raise AlreadyExists(f"{error}; choose another name, or use --force") from error
         if moved:
             self._activity.deleted()
         return image

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from snapcore.errors import DataLoss, InvalidArgument, NotFound
+from snapcore.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound
 from snapcore.metadata import ImageStore, Metadata, open_metadata
 from snapcore.oci import Descriptor, Digest, Platform
 
@@ -52,6 +52,14 @@ def test_put_replaces_but_keeps_created(images: ImageStore) -> None:
     assert (second.target, second.labels) == (OTHER, {})
     assert second.created == first.created == first.updated < second.updated
     assert images.list() == (second,)
+
+
+def test_a_name_is_not_given_away_unasked(images: ImageStore) -> None:
+    first = images.put("a", TARGET, move=False)
+    assert images.put("a", TARGET, move=False).created == first.created
+    with pytest.raises(AlreadyExists, match=f"'a' exists and is {TARGET.digest}"):
+        images.put("a", OTHER, move=False)
+    assert images.get("a").target == TARGET
 
 
 def test_delete_forgets(images: ImageStore) -> None:
