@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import os
 import signal
 import subprocess
@@ -125,6 +124,10 @@ def fuse_server(top: Path, *launcher: str, shared: bool = True) -> Iterator[Fuse
         sweep(str(mountpoint))
 
 
+CROWD: Final = 32
+"""With the fault "crowd" nobody gets anything before so many reads wait at the same time."""
+
+
 class _Streams:
     """Bytes of a layer's sources; it can be told to fail."""
 
@@ -132,7 +135,7 @@ class _Streams:
         self._files = [open(path, "rb") for path in paths]  # noqa: SIM115 - open while served
         self.fault = ""
         self.waiting = 0
-        self.most = 0
+        self._crowded = trio.Event()
 
     async def read(self, source: int, start: int, size: int, file_end: int) -> bytes:
         if self.fault == "bug":
@@ -141,11 +144,11 @@ class _Streams:
             raise Unavailable("the registry is gone")
         if self.fault == "short":
             size -= 1
-        if self.fault in ("slow", "stuck"):
+        if self.fault in ("crowd", "stuck"):
             self.waiting += 1
-            self.most = max(self.most, self.waiting)
-            await trio.sleep(0.02 if self.fault == "slow" else math.inf)
-            self.waiting -= 1
+            if self.fault == "crowd" and self.waiting == CROWD:
+                self._crowded.set()
+            await (self._crowded.wait() if self.fault == "crowd" else trio.sleep_forever())
         return os.pread(self._files[source].fileno(), size, start)
 
 
@@ -206,8 +209,8 @@ class _Program:
             self._transport.forget(number)
         elif order == "fault":
             self._streams[number].fault = str(words[1])
-        elif order == "most":
-            return str(self._streams[number].most)
+        elif order == "waiting":
+            return str(self._streams[number].waiting)
         return "done"
 
 
