@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from snapcore.config import RegistryConfig
 from snapcore.content import ContentStore
 from snapcore.registry import (
-    EVERYWHERE,
-    PUBLIC_ONLY,
     Credentials,
     CredentialSource,
-    DefaultHosts,
     DockerConfig,
     GivenCredentials,
-    HostConfig,
-    HostsDirectories,
     Proxies,
     RegistryClient,
     Timeouts,
-    Tls,
     Transport,
     anonymous,
-    everywhere,
-    same_network,
+    configured_follow,
+    configured_hosts,
 )
 
 
@@ -46,43 +39,9 @@ class Access(Protocol):
         """User and password, None for the configured ones."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConfiguredHosts:
-    """How each host is reached: what the configuration says, and this pull's flags on top.
-
-    Attributes:
-        config: the node's registry settings.
-        host: the registry that the flags are about.
-        plain_http: speak plain HTTP with it.
-        skip_verify: accept any certificate of it.
-    """
-
-    config: RegistryConfig
-    host: str
-    plain_http: bool
-    skip_verify: bool
-
-    def __call__(self, host: str) -> tuple[HostConfig, ...]:
-        """Return the endpoints for a host: those of the hosts directories, over the rest."""
-        return self.directories()(host)
-
-    def directories(self) -> HostsDirectories:
-        """Return the hosts directories, over what the other settings say."""
-        return HostsDirectories(self.config.config_path, self._endpoint)
-
-    def _endpoint(self, host: str) -> HostConfig:
-        flagged = host == self.host
-        skip = (flagged and self.skip_verify) or host in self.config.insecure
-        plain = (flagged and self.plain_http) or host in self.config.plain_http
-        authorities = (self.config.ca,) if self.config.ca else ()
-        reach = PUBLIC_ONLY if self.config.private_networks == "refuse" else EVERYWHERE
-        return DefaultHosts(plain, Tls(authorities, skip), reach).endpoint(host)
-
-
 def hosts_problems(config: RegistryConfig) -> tuple[str, ...]:
     """Check the directories of `registry.config_path`; return a message for each bad one."""
-    hosts = ConfiguredHosts(config, "", plain_http=False, skip_verify=False)
-    return tuple(hosts.directories().problems())
+    return tuple(configured_hosts(config).problems())
 
 
 def registry_client(
@@ -109,11 +68,15 @@ def registry_client(
         proxies=Proxies.from_environment(environment),
         timeouts=Timeouts(connect=config.connect_timeout, read=config.read_timeout),
         max_connections=config.max_per_host,
-        follow=everywhere if config.private_networks == "allow" else same_network,
+        follow=configured_follow(config),
     )
     return RegistryClient(
         store,
-        hosts=ConfiguredHosts(config, host, access.plain_http, access.skip_verify),
+        hosts=configured_hosts(
+            config,
+            plain_http=host if access.plain_http else "",
+            insecure=host if access.skip_verify else "",
+        ),
         credentials=_credentials(config, host, access, environment),
         transport=transport,
         requests_per_host=config.max_per_host,

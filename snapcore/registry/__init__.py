@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from snapcore.registry.network import everywhere as everywhere
     from snapcore.registry.network import same_network as same_network
     from snapcore.registry.outgoing import Outgoing as Outgoing
+    from snapcore.registry.policy import ReachSettings as ReachSettings
+    from snapcore.registry.policy import configured_follow as configured_follow
+    from snapcore.registry.policy import configured_hosts as configured_hosts
     from snapcore.registry.proxies import Proxies as Proxies
     from snapcore.registry.push import PushListener as PushListener
     from snapcore.registry.ranges import BlobRanges as BlobRanges
@@ -94,6 +97,9 @@ __getattr__ = on_first_use(
         "everywhere": "network",
         "same_network": "network",
         "Outgoing": "outgoing",
+        "ReachSettings": "policy",
+        "configured_follow": "policy",
+        "configured_hosts": "policy",
         "Proxies": "proxies",
         "PushListener": "push",
         "BlobRanges": "ranges",

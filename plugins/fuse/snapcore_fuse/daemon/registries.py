@@ -8,22 +8,16 @@ from typing import Final
 
 from snapcore.content import ContentStore, LabelRecord
 from snapcore.errors import NotFound
-from snapcore.oci import Descriptor, Digest
+from snapcore.oci import Descriptor, Digest, Reference
 from snapcore.registry import (
-    EVERYWHERE,
     PAUSE_SECONDS,
-    PUBLIC_ONLY,
     Credentials,
-    DefaultHosts,
     DockerConfig,
-    HostConfig,
-    HostsDirectories,
     Proxies,
     RegistryClient,
-    Tls,
     Transport,
-    everywhere,
-    same_network,
+    configured_follow,
+    configured_hosts,
 )
 from snapcore_fuse.daemon.messages import Layer
 from snapcore_fuse.settings import Settings
@@ -44,7 +38,7 @@ class Registries:
         self._store: Final = store
         self._settings: Final = settings
         self._environment: Final = environment
-        self._clients: Final[dict[tuple[bool, bool], RegistryClient]] = {}
+        self._clients: Final[dict[tuple[str, str], RegistryClient]] = {}
 
     def client(self, layer: Layer) -> RegistryClient:
         """Return the client for a layer's registry.
@@ -52,7 +46,8 @@ class Registries:
         Raises:
             InvalidArgument: a proxy setting is malformed.
         """
-        key = (layer.plain_http, layer.insecure)
+        host = Reference.parse(layer.image).host
+        key = (host if layer.plain_http else "", host if layer.insecure else "")
         if key not in self._clients:
             self._clients[key] = self._make(*key)
         return self._clients[key]
@@ -71,24 +66,16 @@ class Registries:
         while self._clients:
             self._clients.popitem()[1].close()
 
-    def _make(self, plain_http: bool, insecure: bool) -> RegistryClient:
+    def _make(self, plain_http: str, insecure: str) -> RegistryClient:
         settings = self._settings
-
-        def endpoint(host: str) -> HostConfig:
-            plain = plain_http or host in settings.plain_http
-            skip = insecure or host in settings.insecure
-            authorities = (settings.ca,) if settings.ca else ()
-            reach = PUBLIC_ONLY if settings.private_networks == "refuse" else EVERYWHERE
-            return DefaultHosts(plain, Tls(authorities, skip), reach).endpoint(host)
-
         paths = [path for path in (settings.secrets, settings.docker_config) if path]
         transport = Transport(
             proxies=Proxies.from_environment(self._environment),
-            follow=everywhere if settings.private_networks == "allow" else same_network,
+            follow=configured_follow(settings),
         )
         return RegistryClient(
             self._store,
-            hosts=HostsDirectories(settings.config_path, endpoint),
+            hosts=configured_hosts(settings, plain_http=plain_http, insecure=insecure),
             credentials=LateCredentials(paths, self._environment),
             transport=transport,
             # Who waits for a read shall not be refused for longer than a read may take.
