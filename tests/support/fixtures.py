@@ -8,11 +8,16 @@ import resource
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Final
 
 import pytest
 
 from snapcore.linux import Cap, MountFlag, Namespace, effective_capabilities, mount, unshare
 from snapcore.mount import mount_table
+
+
+LONG_SECONDS: Final = 900
+"""What a test marked `long` may take unless it says so itself."""
 
 
 def pytest_configure() -> None:
@@ -31,7 +36,10 @@ def pytest_sessionfinish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs root where there is none, with the reason in the report."""
+    """Give long tests their time; skip what needs root where there is none, and say so."""
+    for item in items:
+        if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(LONG_SECONDS))
     if Cap.SYS_ADMIN in effective_capabilities():
         return
     for item in items:
