@@ -15,7 +15,6 @@ import pytest
 from snapcore.linux import Cap, MountFlag, Namespace, effective_capabilities, mount, unshare
 from snapcore.mount import mount_table
 
-
 LONG_SECONDS: Final = 900
 """What a test marked `long` may take unless it says so itself."""
 
