@@ -148,7 +148,7 @@ def _entry(
     if len(link) > 100:
         records.append((b"linkpath", link))
     if fraction:
-        records.append((b"mtime", _decimal(meta.mtime)))
+        records.append((b"mtime", decimal(meta.mtime)))
     return b"".join(
         (
             pax(records) if records else b"",
@@ -169,7 +169,8 @@ def _entry(
     )
 
 
-def _decimal(nanoseconds: int) -> bytes:
+def decimal(nanoseconds: int) -> bytes:
+    """Return a time as PAX records have it: seconds and a fraction."""
     sign = b"-" if nanoseconds < 0 else b""
     seconds, fraction = divmod(abs(nanoseconds), 1_000_000_000)
     return b"%s%d.%09d" % (sign, seconds, fraction)
