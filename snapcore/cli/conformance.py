@@ -48,6 +48,15 @@ _TRUTH: Final = {"true": True, "false": False}
 )
 @click.option("--quick", is_flag=True, help="Leave out the checks that take many seconds.")
 @click.option(
+    "--timeout",
+    "seconds",
+    type=click.FloatRange(1),
+    metavar="SECONDS",
+    default=600,
+    show_default=True,
+    help="Fail a check that takes longer.",
+)
+@click.option(
     "--join",
     "others",
     multiple=True,
@@ -70,6 +79,7 @@ def conformance(
     xfails: str | None,
     names: Sequence[str],
     quick: bool,
+    seconds: float,
     others: Sequence[str],
     reports: Sequence[str],
 ) -> None:
@@ -88,7 +98,7 @@ def conformance(
     before = [_read(path) for path in others]
     new = Report(())
     if name:
-        new = _check(session, name, options, _expected(xfails), _chosen(names, quick))
+        new = _check(session, name, options, _expected(xfails), _chosen(names, quick), seconds)
     report = joined([*before, new])
     for path in reports:
         _write(path, report)
@@ -106,6 +116,7 @@ def _check(
     pairs: Sequence[str],
     expected: Mapping[str, str],
     chosen: Sequence[Check],
+    seconds: float,
 ) -> Report:
     from snapcore.conformance import Report, Subject, graded, run_checks
     from snapcore.snapshots import open_snapshotter, probe_snapshotter, snapshotter_options
@@ -122,7 +133,7 @@ def _check(
             raise FailedPrecondition(f"snapshotter {name!r} cannot work here: {probe.reason}")
         subject = Subject(lambda root: open_snapshotter(name, root, options=options))
         results = []
-        for result in run_checks(chosen, subject, place, expected):
+        for result in run_checks(chosen, subject, place, expected, seconds):
             results.append(result)
             if session.progress != "none":
                 told = f"{len(results)}/{len(chosen)} {result.check}: {result.outcome}"

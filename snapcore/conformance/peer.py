@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import IO, Final, Self
 
@@ -93,7 +94,11 @@ class Peer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._pipe(self._process.stdin).close()
+        if error is not None:
+            # It may be what was waited for in vain.
+            self._process.kill()
+        with suppress(BrokenPipeError):
+            self._pipe(self._process.stdin).close()
         self._process.wait()
         self._pipe(self._process.stdout).close()
 

@@ -8,11 +8,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
+from snapcore.conformance.deadline import deadline
 from snapcore.conformance.harness import Check, CheckFailed, Harness
 from snapcore.snapshots import Labels, Snapshotter, no_checkpoint
 from snapcore.snapshots.tree import remove_tree
+
+CHECK_SECONDS: Final = 600.0
+"""How long a check may take unless somebody says otherwise."""
 
 OpenRoot: TypeAlias = Callable[[str], Snapshotter]
 """Opens the snapshotter on a state root, which may not exist yet."""
@@ -109,18 +113,19 @@ def started(subject: Subject, place: str) -> Iterator[Harness]:
             os.close(top)
 
 
-def run_check(check: Check, subject: Subject, place: str) -> Result:
+def run_check(check: Check, subject: Subject, place: str, seconds: float = CHECK_SECONDS) -> Result:
     """Run one check.
 
     Args:
         check: the check.
         subject: what is checked.
         place: an empty directory, empty again afterwards.
+        seconds: how long it may take.
     """
     begun = time.perf_counter()
     outcome, reason = Outcome.PASSED, ""
     try:
-        with started(subject, place) as harness:
+        with deadline(seconds), started(subject, place) as harness:
             reason = check.missing(harness)
             if reason:
                 outcome = Outcome.SKIPPED
@@ -153,7 +158,11 @@ def judged(result: Result, expected: Mapping[str, str]) -> Result:
 
 
 def run_checks(
-    checks: Iterable[Check], subject: Subject, place: str, expected: Mapping[str, str]
+    checks: Iterable[Check],
+    subject: Subject,
+    place: str,
+    expected: Mapping[str, str],
+    seconds: float = CHECK_SECONDS,
 ) -> Iterator[Result]:
     """Run checks one after another, each in a directory of its own below `place`.
 
@@ -162,12 +171,13 @@ def run_checks(
         subject: what is checked.
         place: an existing directory.
         expected: why a check may fail, by its name.
+        seconds: how long each may take.
     """
     for check in checks:
         inside = os.path.join(place, check.name)
         os.mkdir(inside)
         try:
-            yield judged(run_check(check, subject, inside), expected)
+            yield judged(run_check(check, subject, inside, seconds), expected)
         finally:
             # What a check could not delete is in its result; the next ones go on.
             with suppress(OSError):

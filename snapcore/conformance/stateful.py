@@ -23,6 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from snapcore.conformance.clock import WallClock
 from snapcore.conformance.harness import Harness, expect, expect_equal, read, write
 from snapcore.conformance.history import Call, Hook
 from snapcore.conformance.memory import MemoryState, open_memory
@@ -70,11 +71,13 @@ class SnapshotterMachine(RuleBasedStateMachine):
         self._stack = ExitStack()
         self._files: dict[str, _Files] = {}
         self._mountable = False
+        self._clock = WallClock()
 
     @initialize()
     def start(self) -> None:
         """Open both, with nothing in them."""
         directory = self._stack.enter_context(tempfile.TemporaryDirectory(dir=self.place))
+        self._stack.enter_context(self._clock.installed())
         self.harness: Harness = self._stack.enter_context(started(self.subject, directory))
         self.model = self._stack.enter_context(open_memory(MemoryState(), directory))
         self._mountable = self.subject.mountable and Cap.SYS_ADMIN in effective_capabilities()
@@ -153,6 +156,11 @@ class SnapshotterMachine(RuleBasedStateMachine):
     def reopen(self) -> None:
         """Close and open again: nobody notices."""
         self.harness.reopen()
+
+    @rule(days=st.sampled_from((-1, 0, 2)))
+    def step_clock(self, days: int) -> None:
+        """Set the wall clock back, right, or ahead: nobody notices."""
+        self._clock.days = days
 
     @precondition(lambda self: self._mountable)
     @rule(key=_KEYS, path=_PATHS, data=st.sampled_from((b"", b"1", b"22")))

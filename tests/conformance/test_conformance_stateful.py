@@ -66,6 +66,7 @@ def test_a_backend_agrees_for_long_and_when_processes_die(backend: str, tmp_path
     [
         "keeps-key",
         "paths-replace-all",
+        "hides-the-future",
         pytest.param("commits-views", marks=pytest.mark.long),
         pytest.param("removes-parents", marks=pytest.mark.long),
     ],

@@ -133,6 +133,7 @@ BROKEN: Final = (
     _memory(answers.WritableView, "every_mount_of_a_view_is_read_only"),
     _memory(answers.MountsOfCommitted, "mounts_of_committed"),
     _memory(answers.KeepsLabels, "commit_replaces_labels"),
+    _memory(answers.HidesTheFuture, "clock_steps"),
     _memory(answers.RemoveMissing, "unknown_keys"),
     _memory(answers.WrongClass, "unknown_keys"),
     _memory(answers.PathsBeforeKey, "update_errors_in_order"),

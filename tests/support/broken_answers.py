@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Generator
 from dataclasses import replace
 
@@ -64,6 +65,17 @@ class KeepsLabels:
     def commit(self, labels: dict[str, str]) -> Generator[None, Info, Info]:
         labels["t.old"] = "1"
         return (yield)
+
+
+class HidesTheFuture:
+    """What was made later than the clock says is not there."""
+
+    @hookimpl(wrapper=True)
+    def stat(self, key: str) -> Generator[None, Info, Info]:
+        info = yield
+        if info.created > time.time_ns():
+            raise NotFound(key)
+        return info
 
 
 class RemoveMissing:

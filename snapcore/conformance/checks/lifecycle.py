@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 
+from snapcore.conformance.clock import WallClock
 from snapcore.conformance.harness import (
     Harness,
     checks,
@@ -75,6 +76,28 @@ def check_parents_are_transitive(harness: Harness) -> None:
         chain.append(parent)
         parent = s.stat(parent).parent
     expect_equal(chain, ["c", "b", "a"], "the chain of parents")
+
+
+def check_clock_steps(harness: Harness) -> None:
+    """When the clock goes back a day, or two ahead, nothing is lost and everything works."""
+    s = harness.snapshotter
+    clock = WallClock()
+    names = ["old"]
+    s.prepare("key", "")
+    s.commit("old", "key")
+    with clock.installed():
+        for clock.days in (-1, 2, 0):
+            name = f"day {clock.days}"
+            s.prepare(name, names[-1])
+            s.cleanup()
+            expect_equal(s.stat(name).parent, names[-1], f"the parent of {name!r}")
+            names.append(f"{name}, committed")
+            s.commit(names[-1], name)
+            s.update(Info(Kind.COMMITTED, "old", labels={"t.day": str(clock.days)}), ["labels"])
+            expect_equal(s.stat("old").labels.get("t.day"), str(clock.days), "an updated label")
+            expect_equal(sorted(info.name for info in s.walk()), sorted(names), "what is there")
+        for name in reversed(names):
+            s.remove(name)
 
 
 def check_mounts_are_what_prepare_gave(harness: Harness) -> None:
@@ -185,6 +208,7 @@ CHECKS = (
     *checks(
         check_stat,
         check_parents_are_transitive,
+        check_clock_steps,
         check_mounts_are_what_prepare_gave,
         check_key_is_free_after_remove,
         check_close_twice,
