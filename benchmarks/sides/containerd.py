@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,39 +15,72 @@ from typing import Final
 
 from benchmarks.image import Image
 from benchmarks.programs import Failed, find, run, stop, undisturbed
-from benchmarks.sides.side import IMAGE, REFERENCE, Session, Side
+from benchmarks.sides.side import IMAGE, Session, Side
 from benchmarks.watch import Watch
+from snapcore.oci import Digest, chain_id
 
 _START_SECONDS: Final = 20
+_NAMESPACE: Final = "bench"
+PROGRAMS: Final = ("containerd", "ctr")
+"""What must be installed."""
 
 
-@dataclass(slots=True)
-class _Containerd:
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A private containerd.
+
+    Attributes:
+        socket: where it listens.
+        snapshotter: the one that is used.
+        pid: of its process.
+    """
+
     socket: str
     snapshotter: str
-    manifest: str
-    watch: Watch
+    pid: int
 
     def ctr(self, *arguments: str) -> tuple[str, ...]:
-        return ("ctr", "--address", self.socket, "--namespace", "bench", *arguments)
+        """Return the command that asks it for something."""
+        return ("ctr", "--address", self.socket, "--namespace", _NAMESPACE, *arguments)
 
-    def command(self) -> tuple[str, ...]:
+    def unpack(self, manifest: str) -> tuple[str, ...]:
+        """Return the command that unpacks the image of a manifest."""
         # 1.6 ignores --snapshotter here; the namespace's default is what it goes by.
-        return self.ctr("snapshots", "unpack", self.manifest)
+        return self.ctr("snapshots", "unpack", manifest)
+
+    def import_layout(self, layout: str, name: str) -> None:
+        """Bring a layout's images there, not unpacked, as tags of `name`."""
+        flags = ("--no-unpack", "--base-name", name)
+        with subprocess.Popen(
+            ("tar", "-C", layout, "-cf", "-", "oci-layout", "index.json", "blobs"),
+            stdout=subprocess.PIPE,
+        ) as archive:
+            assert archive.stdout is not None
+            run(*self.ctr("images", "import", *flags, "-"), stdin=archive.stdout.fileno())
+        if archive.returncode != 0:
+            raise Failed("tar failed to read the layout")
 
     @contextmanager
-    def unpacked(self, target: Path) -> Iterator[Path]:
-        images = ("images", "mount", "--snapshotter", self.snapshotter, REFERENCE, str(target))
-        run(*self.ctr(*images))
+    def mounted(self, diff_ids: Sequence[str], target: Path) -> Iterator[Path]:
+        """Mount the tree of unpacked layers as a container gets it, during a `with` block.
+
+        `ctr images mount` of 1.6 would take overlayfs whatever it is told, and a view, which
+        nothing refers to, may be collected at once.
+        """
+        snapshots = self.ctr("snapshots", "--snapshotter", self.snapshotter)
+        parent = str(chain_id([Digest.parse(each) for each in diff_ids]))
+        run(*snapshots, "prepare", str(target), parent)
+        run(*shlex.split(run(*snapshots, "mounts", str(target), str(target))))
         try:
             yield target
         finally:
-            run(*self.ctr("images", "unmount", str(target)))
+            run("umount", str(target))
+            run(*snapshots, "rm", str(target))
 
 
 @contextmanager
-def _session(snapshotter: str, place: Path, image: Image) -> Iterator[Session]:
-    """Run a private containerd, with the image imported and not unpacked."""
+def running_daemon(snapshotter: str, place: Path) -> Iterator[Daemon]:
+    """Run a private containerd below a directory for the duration of a `with` block."""
     config, socket = place / "config.toml", str(place / "containerd.sock")
     config.write_text('version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
     command = (
@@ -54,42 +88,49 @@ def _session(snapshotter: str, place: Path, image: Image) -> Iterator[Session]:
         "--state", str(place / "state"), "--address", socket, "--log-level", "warn",
     )  # fmt: skip
     with (place / "log").open("wb") as log:
-        daemon = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    session = _Containerd(socket, snapshotter, image.manifest, Watch({daemon.pid}))
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    daemon = Daemon(socket, snapshotter, process.pid)
     try:
-        _wait_until_it_answers(session, daemon, place / "log")
+        _wait_until_it_answers(daemon, process, place / "log")
         default = f"containerd.io/defaults/snapshotter={snapshotter}"
-        run(*session.ctr("namespaces", "create", "bench", default))
-        _import_into(session, image.layout)
-        yield session
+        run(*daemon.ctr("namespaces", "create", _NAMESPACE, default))
+        yield daemon
     finally:
         with undisturbed():
-            stop(daemon, signal.SIGTERM)
+            stop(process, signal.SIGTERM)
 
 
-def _wait_until_it_answers(
-    session: _Containerd, daemon: subprocess.Popen[bytes], log: Path
-) -> None:
+def _wait_until_it_answers(daemon: Daemon, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
-    while subprocess.run(session.ctr("version"), capture_output=True, check=False).returncode:
-        if daemon.poll() is not None or time.monotonic() > deadline:
+    while subprocess.run(daemon.ctr("version"), capture_output=True, check=False).returncode:
+        if process.poll() is not None or time.monotonic() > deadline:
             raise Failed(f"containerd does not start: {log.read_text()[-2000:]}")
         time.sleep(0.1)
 
 
-def _import_into(session: _Containerd, layout: str) -> None:
-    flags = ("--no-unpack", "--base-name", IMAGE)
-    with subprocess.Popen(
-        ("tar", "-C", layout, "-cf", "-", "oci-layout", "index.json", "blobs"),
-        stdout=subprocess.PIPE,
-    ) as archive:
-        assert archive.stdout is not None
-        run(*session.ctr("images", "import", *flags, "-"), stdin=archive.stdout.fileno())
-    if archive.returncode != 0:
-        raise Failed("tar failed to read the layout")
+@dataclass(slots=True)
+class _Containerd:
+    daemon: Daemon
+    image: Image
+    watch: Watch
+
+    def command(self) -> tuple[str, ...]:
+        return self.daemon.unpack(self.image.manifest)
+
+    def unpacked(self, target: Path) -> AbstractContextManager[Path]:
+        return self.daemon.mounted([layer.diff_id for layer in self.image.layers], target)
 
 
-def _version() -> str:
+@contextmanager
+def _session(snapshotter: str, place: Path, image: Image) -> Iterator[Session]:
+    """Run a private containerd, with the image imported and not unpacked."""
+    with running_daemon(snapshotter, place) as daemon:
+        daemon.import_layout(image.layout, IMAGE)
+        yield _Containerd(daemon, image, Watch({daemon.pid}))
+
+
+def version() -> str:
+    """Return the version of the containerd that is installed."""
     return run("containerd", "--version").split()[2].split("~")[0]
 
 
@@ -99,8 +140,7 @@ def _inflater() -> str:
 
 def _side(name: str, snapshotter: str, *, layers_share: bool) -> Side:
     session = partial(_session, snapshotter)
-    programs = ("containerd", "ctr")
-    return Side(name, session, _version, _inflater, programs, layers_share=layers_share)
+    return Side(name, session, version, _inflater, PROGRAMS, layers_share=layers_share)
 
 
 SIDES: Final = (

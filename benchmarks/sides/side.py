@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,5 +68,10 @@ class Side:
 
     def lacks(self) -> str:
         """Return which program is missing and how to get it; "" if all are there."""
-        missing = [program for program in self.programs if find(program) is None]
-        return f"{', '.join(missing)} not installed: {INSTALL}" if missing else ""
+        return lacking(self.programs)
+
+
+def lacking(programs: Sequence[str]) -> str:
+    """Return which of these programs are missing and how to get them; "" if all are there."""
+    missing = [program for program in programs if find(program) is None]
+    return f"{', '.join(missing)} not installed: {INSTALL}" if missing else ""

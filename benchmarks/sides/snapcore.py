@@ -59,7 +59,8 @@ def _session(
     yield session
 
 
-def _version() -> str:
+def version() -> str:
+    """Return the version of snapcore, and of its checkout."""
     released = importlib.metadata.version("snapcore")
     try:
         commit = run("git", "-C", str(_REPOSITORY), "describe", "--always", "--dirty=+").strip()
@@ -83,7 +84,7 @@ def _side(
     return Side(
         name,
         partial(_session, flags, durability),
-        _version,
+        version,
         _inflater,
         note=note,
         layers_share=layers_share,

@@ -14,6 +14,14 @@ from benchmarks.programs import run
 from benchmarks.sides.side import Session, Side
 from benchmarks.watch import Watch
 
+PROGRAMS: Final = ("umoci",)
+"""What must be installed."""
+
+
+def unpack(layout: str, bundle: Path) -> tuple[str, ...]:
+    """Return the command that unpacks a layout's image into `rootfs` of a new directory."""
+    return ("umoci", "unpack", "--image", f"{layout}:{TAG}", str(bundle))
+
 
 @dataclass(slots=True)
 class _Umoci:
@@ -22,7 +30,7 @@ class _Umoci:
     watch: Watch = field(default_factory=Watch)
 
     def command(self) -> tuple[str, ...]:
-        return ("umoci", "unpack", "--image", f"{self.layout}:{TAG}", str(self.bundle))
+        return unpack(self.layout, self.bundle)
 
     @contextmanager
     def unpacked(self, target: Path) -> Iterator[Path]:
@@ -38,7 +46,8 @@ def _session(place: Path, image: Image) -> Iterator[Session]:
     yield _Umoci(str(layout), place / "bundle")
 
 
-def _version() -> str:
+def version() -> str:
+    """Return the version of the umoci that is installed."""
     return run("umoci", "--version").split()[-1].split("+")[0]
 
 
@@ -46,9 +55,9 @@ SIDES: Final = (
     Side(
         "umoci",
         _session,
-        _version,
+        version,
         lambda: "pgzip (Go), in its process",
-        ("umoci",),
+        PROGRAMS,
         note="one tree, no layers to share; hashes each file again for its mtree manifest",
     ),
 )

@@ -38,6 +38,7 @@ class Feature(StrEnum):
     EMPTIED = "directory emptied"
     RENAMED = "renamed"
     LINKED = "hard links, over layers too"
+    STALE = "hard links with attributes of their own"
     ATTRIBUTES = "mode, owner or time changed"
     XATTRS = "xattrs"
     ROOT = "an entry for the root"
@@ -83,7 +84,7 @@ class History:
 def make_history(rng: random.Random, features: Features) -> History:
     """Make up a history with these features."""
     editor = Editor(rng, features)
-    trees, edits = [empty_tree()], []
+    trees, edits = [dict(editor.tree)], []
     for number in range(rng.choice((1, 2, 2, 3, 3, 4))):
         edits.append(editor.edit(base=number == 0))
         trees.append(dict(editor.tree))

@@ -164,9 +164,9 @@ class _Layering:
         node = self._after[path]
         written = self._written(path)
         if path in self._links:
-            item = entry(
-                written, EntryType.HARDLINK, mode=0o644, link=self._written(self._links[path])
-            )
+            if self._has(Feature.STALE, 0.7):
+                node = replace(node, mode=0o711, ids=(9, 9), mtime=9 * SECOND)
+            item = _link_of(written, self._written(self._links[path]), node)
         else:
             item = _entry_of(written, node)
         self._parts.append(_Part(path, item, 2))
@@ -327,6 +327,11 @@ def _entry_of(written: bytes, node: Node) -> tuple[Entry, bytes]:
         device=node.device,
         xattrs=node.xattrs,
     )
+
+
+def _link_of(written: bytes, target: bytes, node: Node) -> tuple[Entry, bytes]:
+    kind, mode = EntryType.HARDLINK, node.mode
+    return entry(written, kind, mode=mode, ids=node.ids, mtime=node.mtime, link=target)
 
 
 def _leads_to(tree: Tree, link: Path) -> Path | None:

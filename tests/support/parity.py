@@ -33,6 +33,7 @@ from support.tree_model import Tree, describe, empty_tree, model_apply
 AGAIN: Final = "python -m benchmarks.parity --number {} --only {}"
 """The command that does one image again."""
 _NEEDS: Final[Mapping[Feature, tuple[Feature, ...]]] = {
+    Feature.STALE: (Feature.LINKED,),
     Feature.LATE: (Feature.REMOVED, Feature.RECREATED),
     Feature.OPAQUE: (Feature.EMPTIED,),
     Feature.SPARE: (Feature.REMOVED,),
@@ -68,19 +69,18 @@ class ParityImage:
         """Return what it must show."""
         return self.history.trees[-1]
 
-    def write(self, directory: Path) -> LayoutBuilder:
-        """Write it as an OCI layout, tagged `latest`."""
+    def write(self, directory: Path) -> Digest:
+        """Write it as an OCI layout, tagged `latest`; return the digest of its manifest."""
         rng = random.Random(f"encoding of image {self.number}")
         builder = LayoutBuilder(directory)
         stored = [
             add_encoded(builder, layer, encoding, rng)
             for layer, encoding in zip(self.layers, self.encodings, strict=True)
         ]
-        builder.add_image("latest", stored)
-        return builder
+        return builder.add_image("latest", stored).digest
 
     def __str__(self) -> str:
-        features = ", ".join(self.features) or "no feature"
+        features = " | ".join(self.features) or "no feature"
         edits = "; ".join(" + ".join(each) or "nothing" for each in self.history.edits[1:])
         return (
             f"image {self.number} ({features})\n  {describe_encodings(self.encodings)}"
@@ -207,12 +207,13 @@ async def unpack_and_compare(
     node: Node, image: ParityImage, backends: Sequence[str], directory: Path
 ) -> list[Failure]:
     """Import an image into a node for these backends; return what is not as it must be."""
-    layout = str(image.write(directory / f"layout-{image.number}").directory)
+    layout = directory / f"layout-{image.number}"
+    image.write(layout)
     name = f"example/parity-{image.number}"
     failures: list[Failure] = []
     for together in passes(image, backends):
         try:
-            await node.import_(layout, name=name, choice=UnpackChoice(snapshotters=together))
+            await node.import_(str(layout), name=name, choice=UnpackChoice(snapshotters=together))
         except SnapcoreError as error:
             failures.append(Failure(image, together, "", f"{type(error).__name__}: {error}"))
             continue

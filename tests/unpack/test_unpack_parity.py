@@ -55,7 +55,8 @@ def check_images(first: int, count: int, place: Path) -> None:
         backends = backends_of(node)
         assert set(backends) >= _ALL
         trio.run(run)
-    assert not failures, "\n".join(map(str, failures))
+    if failures:
+        pytest.fail("\n".join(map(str, failures)), pytrace=False)
 
 
 @pytest.mark.parametrize("first", range(0, 100, 25))
