@@ -30,7 +30,7 @@ from snapcore.snapshots import (
 from snapcore_fuse import trial
 
 _DEVICE: Final = "/dev/fuse"
-_PATIENCE_SECONDS: Final = 10
+_PATIENCE_SECONDS: Final = 60
 
 
 def probe(root: str, mount_options: tuple[str, ...] = ()) -> Probe:
