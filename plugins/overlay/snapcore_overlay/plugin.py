@@ -25,7 +25,7 @@ def snapcore_options() -> Mapping[str, Option]:
         ),
         "upperdir_label": Option(
             kind=bool,
-            default=True,
+            default=False,
             help="Tell the directory of a snapshot's own files in a label.",
         ),
         "selinux_context": Option(
