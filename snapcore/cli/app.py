@@ -17,6 +17,7 @@ MEMBERS: Final = {
     "leases": Lazy("leases", "leases", "Work with leases: what they hold is not collected."),
     "gc": Lazy("gc", "gc", "Remove the blobs and snapshots that nothing needs."),
     "plugins": Lazy("plugins", "plugins", "Work with snapshotter plugins."),
+    "serve": Lazy("serve", "serve", "Serve snapshotters to containerd."),
     "conformance": Lazy(
         "conformance", "conformance", "Check that a snapshotter does what the contract says."
     ),

@@ -33,10 +33,12 @@ from snapcore.snapshots.overlayform import find_overlay_form as find_overlay_for
 from snapcore.snapshots.overlayform import overlay_capabilities as overlay_capabilities
 from snapcore.snapshots.overlayform import untried_overlay_form as untried_overlay_form
 from snapcore.snapshots.overlaystore import OverlayStore as OverlayStore
+from snapcore.snapshots.records import WALK_FIELDS as WALK_FIELDS
 from snapcore.snapshots.records import CommitPlan as CommitPlan
 from snapcore.snapshots.records import Record as Record
 from snapcore.snapshots.records import Reservation as Reservation
 from snapcore.snapshots.records import Stack as Stack
+from snapcore.snapshots.records import info_fields as info_fields
 from snapcore.snapshots.remap import id_mapping as id_mapping
 from snapcore.snapshots.remap import refuse_mapped as refuse_mapped
 from snapcore.snapshots.rootsync import RootSync as RootSync

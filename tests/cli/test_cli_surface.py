@@ -61,6 +61,7 @@ VERBS = {
     "gc",
     "plugins ls",
     "plugins new",
+    "serve",
     "conformance",
     "doctor",
     "config show",

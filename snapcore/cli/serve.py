@@ -1,0 +1,55 @@
+"""`serve`: snapshotters for containerd, on a unix socket, until a signal comes."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+
+import click
+
+from snapcore.cli.exits import Interrupted
+from snapcore.cli.flags import Verb
+from snapcore.cli.session import Session
+from snapcore.errors import PermissionDenied, Unimplemented
+
+
+@click.command("serve", cls=Verb)
+@click.option(
+    "--address", required=True, metavar="SOCKET", help="Unix socket, in a directory of its own."
+)
+@click.pass_context
+def serve(context: click.Context, address: str) -> None:
+    """Serve snapshotters to containerd.
+
+    All that are named by --snapshotter, else those of the configuration. SIGTERM ends it, within
+    five seconds.
+    """
+    if importlib.util.find_spec("grpc") is None:
+        raise Unimplemented("serving needs gRPC: pip install 'snapcore[service]'")
+    from snapcore.service import log_call, notify, serving, socket_path
+
+    session = Session.of(context)
+    path = socket_path(address)
+    manager = session.environment.get("NOTIFY_SOCKET", "")
+    with session.node() as node:
+        if node.read_only:
+            raise PermissionDenied(f"cannot serve {node.config.root!r}: it is read-only for us")
+        names = dict.fromkeys(node.snapshotters.default_names())
+        snapshotters = [node.snapshotter(name) for name in names]
+        try:
+            with serving(path, snapshotters, [log_call]):
+                notify(manager, "READY=1", f"STATUS=serving {', '.join(names)} at {path}")
+                click.echo(f"snapcore: serving {', '.join(names)} at {path}", err=True)
+                _wait_for_the_end(manager)
+        finally:
+            notify(manager, "STATUS=stopped")
+
+
+def _wait_for_the_end(manager: str) -> None:
+    """Wait for SIGTERM, which is how a service is meant to end; Ctrl-C is raised as ever."""
+    from snapcore.service import notify
+
+    try:
+        threading.Event().wait()
+    except Interrupted:
+        notify(manager, "STOPPING=1")

@@ -1,0 +1,30 @@
+"""Snapshotters served by containerd's own gRPC interface (extra `snapcore[service]`).
+
+Names are loaded on first use, and gRPC with them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from snapcore.lazily import on_first_use
+
+if TYPE_CHECKING:
+    from snapcore.service.address import socket_path as socket_path
+    from snapcore.service.calls import CallRecord as CallRecord
+    from snapcore.service.calls import Observer as Observer
+    from snapcore.service.log import log_call as log_call
+    from snapcore.service.readiness import notify as notify
+    from snapcore.service.server import serving as serving
+
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "socket_path": "address",
+        "CallRecord": "calls",
+        "Observer": "calls",
+        "log_call": "log",
+        "notify": "readiness",
+        "serving": "server",
+    },
+)

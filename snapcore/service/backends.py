@@ -1,0 +1,76 @@
+"""The snapshotters that are served: which one a request means, and one sync for many commits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Final
+
+from snapcore.errors import InvalidArgument
+from snapcore.snapshots import Durability, Info, Snapshotter, State
+
+
+class GroupedFlush:
+    """Makes commits durable: those that wait while a flush runs share the next one."""
+
+    def __init__(self, snapshotter: Snapshotter) -> None:
+        self._snapshotter = snapshotter
+        self._turn = threading.Lock()
+        self._begun = 0
+        self._done = 0
+
+    def cover(self, info: Info) -> None:
+        """Return once a commit is on disk, unless durability is `none`.
+
+        Raises:
+            DataLoss: the sync failed; the snapshot is broken.
+        """
+        if info.state is not State.PENDING or self._snapshotter.durability is Durability.NONE:
+            return
+        # One that has begun already may have looked before this commit.
+        wanted = self._begun + 1
+        with self._turn:
+            if self._done >= wanted:
+                return
+            self._begun += 1
+            self._snapshotter.flush()
+            self._done = self._begun
+
+
+class Served:
+    """One snapshotter that is served.
+
+    Attributes:
+        snapshotter: the backend.
+        flush: makes what is committed in it durable.
+    """
+
+    def __init__(self, snapshotter: Snapshotter) -> None:
+        self.snapshotter: Final = snapshotter
+        self.flush: Final = GroupedFlush(snapshotter)
+
+
+class Backends:
+    """What one service serves."""
+
+    def __init__(self, snapshotters: Sequence[Snapshotter]) -> None:
+        self._served = {snapshotter.name: Served(snapshotter) for snapshotter in snapshotters}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that requests may choose by."""
+        return tuple(self._served)
+
+    def of(self, name: str) -> Served:
+        """Return the backend that a request means; an only one answers to any name.
+
+        Raises:
+            InvalidArgument: there are several, and none of that name. Not NotFound: clients
+                take that for a snapshot that is gone.
+        """
+        if len(self._served) == 1:
+            return next(iter(self._served.values()))
+        if name not in self._served:
+            known = ", ".join(sorted(self._served))
+            raise InvalidArgument(f"snapshotter {name!r} is not served here; there are {known}")
+        return self._served[name]

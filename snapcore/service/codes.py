@@ -1,0 +1,56 @@
+"""From our errors to gRPC status codes and back: the only table of that kind.
+
+The codes are those that containerd's clients take for its own errors (containerd,
+errdefs/grpc.go), so that its unpacker and its collector know what happened.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import grpc
+
+from snapcore.errors import (
+    AlreadyExists,
+    ContractError,
+    DataLoss,
+    DigestMismatch,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    SnapcoreError,
+    Unavailable,
+    Unimplemented,
+    from_os_error,
+)
+
+STATUS_CODES: Final[tuple[tuple[type[SnapcoreError], grpc.StatusCode], ...]] = (
+    (NotFound, grpc.StatusCode.NOT_FOUND),
+    (AlreadyExists, grpc.StatusCode.ALREADY_EXISTS),
+    (FailedPrecondition, grpc.StatusCode.FAILED_PRECONDITION),
+    (InvalidArgument, grpc.StatusCode.INVALID_ARGUMENT),
+    (Unavailable, grpc.StatusCode.UNAVAILABLE),
+    (ResourceExhausted, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (Unimplemented, grpc.StatusCode.UNIMPLEMENTED),
+    (PermissionDenied, grpc.StatusCode.PERMISSION_DENIED),
+    (DataLoss, grpc.StatusCode.DATA_LOSS),
+    (DigestMismatch, grpc.StatusCode.DATA_LOSS),
+    (ContractError, grpc.StatusCode.INTERNAL),
+)
+"""The first class that fits decides; of two with one code the first is what it means to us."""
+
+_MOST_CHARACTERS: Final = 1000
+"""Of a message: it travels in a header, and clients take headers of a few KiB only."""
+
+
+def status(error: BaseException) -> tuple[grpc.StatusCode, str]:
+    """Return the status code of a failure, and what to say about it."""
+    ours = from_os_error(error, "system call") if isinstance(error, OSError) else error
+    text = " ".join(str(ours).split())[:_MOST_CHARACTERS]
+    for kind, code in STATUS_CODES:
+        if isinstance(ours, kind):
+            return code, text
+    # What else came out of a plugin may say anything, and is for the log alone.
+    return grpc.StatusCode.INTERNAL, f"internal error: {type(error).__name__}"

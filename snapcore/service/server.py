@@ -1,0 +1,72 @@
+"""The server: the services on one unix socket, and the end of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Final
+
+import grpc
+
+from snapcore.errors import Unavailable
+from snapcore.service.address import claimed
+from snapcore.service.backends import Backends
+from snapcore.service.calls import CallRecord, Observer
+from snapcore.service.health import Health, health_handler
+from snapcore.service.snapshots import SERVICE, snapshots_handler
+from snapcore.snapshots import Snapshotter
+
+MESSAGE_BYTES: Final = 16 << 20
+"""Longest message in either direction (containerd, defaults/defaults.go)."""
+DRAIN_SECONDS: Final = 4.0
+"""How long calls may go on that were under way when the end came; then they are cancelled."""
+_THREADS: Final = 32
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+)
+
+
+@contextmanager
+def serving(
+    path: str, snapshotters: Sequence[Snapshotter], observers: Sequence[Observer] = ()
+) -> Iterator[None]:
+    """Serve snapshotters at a unix socket for the duration of a `with` block.
+
+    At its end no new calls are taken; those under way have `DRAIN_SECONDS`.
+
+    Args:
+        path: of the socket; its directory is made if it is not there.
+        snapshotters: what requests choose from by name.
+        observers: told of every call.
+
+    Raises:
+        FailedPrecondition, PermissionDenied: as `claimed`.
+        Unavailable: nothing can listen there.
+    """
+
+    def observe(call: CallRecord) -> None:
+        for observer in observers:
+            observer(call)
+
+    health = Health(SERVICE)
+    handlers = (snapshots_handler(Backends(snapshotters), observe), health_handler(health, observe))
+    with claimed(path), ThreadPoolExecutor(_THREADS, "snapcore-call") as threads:
+        server = grpc.server(threads, handlers=handlers, options=_OPTIONS)
+        _listen(server, path)
+        server.start()
+        try:
+            yield
+        finally:
+            health.stop()
+            server.stop(DRAIN_SECONDS).wait()
+
+
+def _listen(server: grpc.Server, path: str) -> None:
+    try:
+        server.add_insecure_port(f"unix:{path}")
+    except RuntimeError as error:
+        raise Unavailable(f"cannot listen at {path!r}: {error}") from error
+    os.chmod(path, 0o600)

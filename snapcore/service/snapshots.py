@@ -1,0 +1,162 @@
+"""containerd's snapshots service over our snapshotters: what each method does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+import grpc
+from google.protobuf.empty_pb2 import Empty
+
+from snapcore.filters import compile_filters
+from snapcore.service import convert
+from snapcore.service.backends import Backends
+from snapcore.service.calls import Observer, stream, unary
+from snapcore.service.owner import owned, owned_paths, shown
+from snapcore.service.proto import snapshots_pb2 as messages
+from snapcore.snapshots import WALK_FIELDS, Checkpoint, Snapshotter, info_fields
+
+SERVICE: Final = "containerd.services.snapshots.v1.Snapshots"
+PAGE: Final = 100
+"""Most infos in a message of a list (containerd: the same)."""
+
+_PAGE_BYTES: Final = 2 << 20
+"""Most bytes of several infos in a message: clients take 4 MiB unless told otherwise."""
+
+
+class Snapshots:
+    """The methods of the service; safe for any number of threads."""
+
+    def __init__(self, backends: Backends) -> None:
+        self._backends = backends
+
+    def prepare(
+        self, request: messages.PrepareSnapshotRequest, checkpoint: Checkpoint
+    ) -> messages.PrepareSnapshotResponse:
+        """Create an Active snapshot."""
+        mounts = self._of(request.snapshotter).prepare(
+            request.key,
+            request.parent,
+            labels=owned(convert.labels_of(request.labels)),
+            checkpoint=checkpoint,
+        )
+        return messages.PrepareSnapshotResponse(mounts=convert.mount_messages(mounts))
+
+    def view(
+        self, request: messages.ViewSnapshotRequest, checkpoint: Checkpoint
+    ) -> messages.ViewSnapshotResponse:
+        """Create a View."""
+        mounts = self._of(request.snapshotter).view(
+            request.key,
+            request.parent,
+            labels=owned(convert.labels_of(request.labels)),
+            checkpoint=checkpoint,
+        )
+        return messages.ViewSnapshotResponse(mounts=convert.mount_messages(mounts))
+
+    def mounts(
+        self,
+        request: messages.MountsRequest,
+        checkpoint: Checkpoint,  # noqa: ARG002 - a table look-up is not worth stopping
+    ) -> messages.MountsResponse:
+        """Return the mounts of a snapshot."""
+        mounts = self._of(request.snapshotter).mounts(request.key)
+        return messages.MountsResponse(mounts=convert.mount_messages(mounts))
+
+    def commit(self, request: messages.CommitSnapshotRequest, checkpoint: Checkpoint) -> Empty:
+        """Commit a snapshot, and answer once it survives a power cut.
+
+        The client records what it was answered, and we cannot withdraw that.
+        """
+        served = self._backends.of(request.snapshotter)
+        info = served.snapshotter.commit(
+            request.name,
+            request.key,
+            labels=owned(convert.labels_of(request.labels)),
+            parent=request.parent,
+            checkpoint=checkpoint,
+        )
+        served.flush.cover(info)
+        return Empty()
+
+    def remove(self, request: messages.RemoveSnapshotRequest, checkpoint: Checkpoint) -> Empty:
+        """Remove a snapshot; its files may go as late as in `cleanup`."""
+        self._of(request.snapshotter).remove(request.key, checkpoint=checkpoint)
+        return Empty()
+
+    def stat(
+        self,
+        request: messages.StatSnapshotRequest,
+        checkpoint: Checkpoint,  # noqa: ARG002 - as for `mounts`
+    ) -> messages.StatSnapshotResponse:
+        """Return what is known of a snapshot."""
+        info = self._of(request.snapshotter).stat(request.key)
+        return messages.StatSnapshotResponse(info=convert.info_message(shown(info)))
+
+    def update(
+        self,
+        request: messages.UpdateSnapshotRequest,
+        checkpoint: Checkpoint,  # noqa: ARG002 - as for `mounts`
+    ) -> messages.UpdateSnapshotResponse:
+        """Change labels."""
+        wanted = convert.update_of(request.info)
+        info = self._of(request.snapshotter).update(
+            replace(wanted, labels=owned(wanted.labels)), owned_paths(request.update_mask.paths)
+        )
+        return messages.UpdateSnapshotResponse(info=convert.info_message(shown(info)))
+
+    def list(
+        self, request: messages.ListSnapshotsRequest, checkpoint: Checkpoint
+    ) -> Iterator[messages.ListSnapshotsResponse]:
+        """Yield the snapshots that pass the filters, a page at a time."""
+        # Filtered here: the backend would see the owner label, and a filter could find it.
+        accept = compile_filters(tuple(request.filters), WALK_FIELDS)
+        page: list[messages.Info] = []
+        size = 0
+        for stored in self._of(request.snapshotter).walk(page=PAGE):
+            checkpoint()
+            info = shown(stored)
+            if not accept(info_fields(info)):
+                continue
+            message = convert.info_message(info)
+            if len(page) == PAGE or (page and size + message.ByteSize() > _PAGE_BYTES):
+                yield messages.ListSnapshotsResponse(info=page)
+                page, size = [], 0
+            page.append(message)
+            size += message.ByteSize()
+        if page:
+            yield messages.ListSnapshotsResponse(info=page)
+
+    def usage(
+        self, request: messages.UsageRequest, checkpoint: Checkpoint
+    ) -> messages.UsageResponse:
+        """Return what the removal of a snapshot would free."""
+        usage = self._of(request.snapshotter).usage(request.key, checkpoint=checkpoint)
+        return messages.UsageResponse(size=usage.size, inodes=usage.inodes)
+
+    def cleanup(self, request: messages.CleanupRequest, checkpoint: Checkpoint) -> Empty:
+        """Delete the files of what was removed."""
+        self._of(request.snapshotter).cleanup(checkpoint=checkpoint)
+        return Empty()
+
+    def _of(self, name: str) -> Snapshotter:
+        return self._backends.of(name).snapshotter
+
+
+def snapshots_handler(backends: Backends, observe: Observer) -> grpc.GenericRpcHandler:
+    """Return gRPC's handler of the whole service."""
+    work = Snapshots(backends)
+    methods = {
+        "Prepare": unary("Prepare", work.prepare, messages.PrepareSnapshotRequest, observe),
+        "View": unary("View", work.view, messages.ViewSnapshotRequest, observe),
+        "Mounts": unary("Mounts", work.mounts, messages.MountsRequest, observe),
+        "Commit": unary("Commit", work.commit, messages.CommitSnapshotRequest, observe),
+        "Remove": unary("Remove", work.remove, messages.RemoveSnapshotRequest, observe),
+        "Stat": unary("Stat", work.stat, messages.StatSnapshotRequest, observe),
+        "Update": unary("Update", work.update, messages.UpdateSnapshotRequest, observe),
+        "List": stream("List", work.list, messages.ListSnapshotsRequest, observe),
+        "Usage": unary("Usage", work.usage, messages.UsageRequest, observe),
+        "Cleanup": unary("Cleanup", work.cleanup, messages.CleanupRequest, observe),
+    }
+    return grpc.method_handlers_generic_handler(SERVICE, methods)

@@ -1,0 +1,241 @@
+"""Each error reaches the client as the code that containerd's clients know; so do bad requests."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import grpc
+import pytest
+from support.service import SNAPSHOTS, Client, refused, served
+
+from snapcore import errors
+from snapcore.conformance import MemorySnapshotter, MemoryState
+from snapcore.service import CallRecord
+from snapcore.service.codes import STATUS_CODES, status
+from snapcore.service.proto import snapshots_pb2
+from snapcore.snapshots import (
+    Checkpoint,
+    Labels,
+    Mounts,
+    Probe,
+    Snapshotter,
+    Usage,
+    hookimpl,
+    open_backend,
+)
+
+CODE = grpc.StatusCode
+
+
+class Faulty(MemorySnapshotter):
+    """Fails in prepare with what a test says, and works in usage until it is told to stop."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryState())
+        self.failure: Exception | None = None
+        self.working = threading.Event()
+        self.stopped = threading.Event()
+
+    @hookimpl
+    def prepare(self, key: str, parent: str, labels: Labels, checkpoint: Checkpoint) -> Mounts:
+        if self.failure:
+            raise self.failure
+        return super().prepare(key, parent, labels, checkpoint)
+
+    @hookimpl
+    def usage(self, key: str, checkpoint: Checkpoint) -> Usage:
+        self.working.set()
+        try:
+            while not self.stopped.wait(0.001):
+                checkpoint()
+        except errors.Unavailable:
+            self.stopped.set()
+            raise
+        return Usage()
+
+
+class Served:
+    def __init__(self, client: Client, backend: Faulty, calls: list[CallRecord]) -> None:
+        self.client, self.backend, self.calls = client, backend, calls
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Served]:
+    backend, calls = Faulty(), list[CallRecord]()
+    snapshotter: Snapshotter = open_backend("faulty", str(tmp_path), backend, Probe(usable=True))
+    with served(tmp_path, snapshotter, observers=[calls.append]) as client:
+        yield Served(client, backend, calls)
+
+
+CLASSES = [
+    value
+    for name in errors.__all__
+    for value in (getattr(errors, name),)
+    if isinstance(value, type) and value is not errors.SnapcoreError
+]
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_each_class_has_its_code(service: Served, kind: type[errors.SnapcoreError]) -> None:
+    service.backend.failure = kind(f"told by {kind.__name__}")
+    (expected, *_) = (code for listed, code in STATUS_CODES if issubclass(kind, listed))
+    with refused(expected, f"told by {kind.__name__}"):
+        service.client.prepare("k")
+    service.backend.failure = None
+    service.client.prepare("k")
+    assert [call.code for call in service.calls] == [expected.name, "OK"]
+    assert {call.key for call in service.calls} == {"k"}
+
+
+def test_the_codes_are_documented() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/errors.md").read_text()
+    for kind in CLASSES:
+        (code, *_) = (code for listed, code in STATUS_CODES if issubclass(kind, listed))
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| `{kind.__name__}` |"))
+        assert row.endswith(f"| `{code.name}` |")
+
+
+def test_only_data_loss_has_two_classes() -> None:
+    codes = [code for _, code in STATUS_CODES]
+    assert [code for code in set(codes) if codes.count(code) > 1] == [CODE.DATA_LOSS]
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        pytest.param(OSError(28, "No space left on device"), CODE.RESOURCE_EXHAUSTED, id="enospc"),
+        pytest.param(OSError(5, "Input/output error"), CODE.DATA_LOSS, id="eio"),
+        pytest.param(ValueError("what"), CODE.INTERNAL, id="bug"),
+    ],
+)
+def test_what_is_not_ours(service: Served, failure: Exception, code: grpc.StatusCode) -> None:
+    service.backend.failure = failure
+    with refused(code):
+        service.client.prepare("k")
+    (call,) = service.calls
+    assert (call.failure is not None) == (code is CODE.INTERNAL)
+
+
+def test_our_own_mistakes_are_not_explained_to_strangers() -> None:
+    assert status(ValueError("/secret")) == (CODE.INTERNAL, "internal error: ValueError")
+
+
+def test_a_message_fits_into_a_header(service: Served) -> None:
+    service.backend.failure = errors.NotFound("\u20ac" * 100_000)
+    with refused(CODE.NOT_FOUND):
+        service.client.prepare("k")
+    assert len(status(service.backend.failure)[1]) == 1000
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(lambda client: client.prepare(""), id="empty"),
+        pytest.param(lambda client: client.prepare("a\0b"), id="nul"),
+        pytest.param(lambda client: client.prepare("k" * 4097), id="long"),
+        pytest.param(lambda client: client.prepare("k", labels={"": "x"}), id="label-key"),
+        pytest.param(lambda client: client.prepare("k", labels={"a": "x" * 5000}), id="label"),
+        pytest.param(
+            lambda client: client.prepare("k", labels={f"{n}": "x" for n in range(10_000)}),
+            id="10000-labels",
+        ),
+        pytest.param(lambda client: client.pages("name=="), id="filter"),
+        pytest.param(lambda client: client.pages("size==1"), id="filter-field"),
+        pytest.param(lambda client: client.update("k", {}, kind=99), id="kind"),
+        pytest.param(lambda client: client.raw("Stat", b"\x12\x02\xff\xfe"), id="not-utf-8"),
+        pytest.param(lambda client: client.raw("Prepare", b"\xff" * 100), id="no-message"),
+    ],
+)
+def test_a_bad_request_is_an_invalid_argument(
+    service: Served, call: Callable[[Client], object]
+) -> None:
+    with refused(CODE.INVALID_ARGUMENT):
+        call(service.client)
+    assert service.client.pages() == []
+
+
+@pytest.mark.parametrize(
+    ("method", "code"),
+    [
+        pytest.param("Prepare", CODE.RESOURCE_EXHAUSTED, id="oversized"),
+        pytest.param("Reformat", CODE.UNIMPLEMENTED, id="unknown-method"),
+    ],
+)
+def test_what_grpc_itself_refuses(service: Served, method: str, code: grpc.StatusCode) -> None:
+    with refused(code):
+        service.client.raw(method, b"\0" * ((16 << 20) + 1 if method == "Prepare" else 1))
+    service.client.prepare("k")
+
+
+def test_a_message_of_almost_16_mib_is_taken(service: Served) -> None:
+    labels = {f"{number:04}": "x" * 4000 for number in range(1024)}
+    padded = snapshots_pb2.PrepareSnapshotRequest(key="k", labels=labels).SerializeToString()
+    # Fields that we do not know are skipped, so that clients may be newer than we are.
+    unknown = b"\xfa\x3f" + b"\xf0\xff\xff\x05" + b"x" * 0xBFFFF0
+    service.client.raw("Prepare", padded + unknown[: (16 << 20) - len(padded)])
+    assert len(service.client.stat("k").labels) == 1024
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", id="http-1"),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", id="tls"),
+        pytest.param(b"\0" * 100_000, id="zeros"),
+        pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 1000, id="http-2-broken"),
+        pytest.param(b"", id="half-closed"),
+    ],
+)
+def test_another_protocol_is_hung_up_on(service: Served, tmp_path: Path, data: bytes) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stranger:
+        stranger.settimeout(20)
+        stranger.connect(str(tmp_path / "service/socket"))
+        stranger.sendall(data)
+        stranger.shutdown(socket.SHUT_WR)
+        try:
+            while stranger.recv(65536):
+                pass
+        except ConnectionResetError:
+            pass
+    service.client.prepare("k")
+
+
+def test_streams_that_are_never_read_or_finished_do_not_stop_others(service: Served) -> None:
+    for number in range(200):
+        service.client.prepare(f"k{number:03}")
+    request = snapshots_pb2.ListSnapshotsRequest().SerializeToString()
+    with ExitStack() as stack:
+        for _ in range(20):
+            call = service.client.channel.unary_stream(f"/{SNAPSHOTS}/List")(request)
+            stack.callback(call.cancel)
+            next(call)
+        assert len(service.client.names()) == 200
+
+
+class TestTheEndOfACall:
+    """A client that gives up stops the work, not just its own waiting."""
+
+    REQUEST = snapshots_pb2.UsageRequest(key="k").SerializeToString()
+
+    def test_by_its_deadline(self, service: Served) -> None:
+        usage = service.client.channel.unary_unary(f"/{SNAPSHOTS}/Usage")
+        with refused(CODE.DEADLINE_EXCEEDED):
+            usage(self.REQUEST, timeout=0.2)
+        assert service.backend.stopped.wait(20)
+
+    def test_by_a_cancel(self, service: Served) -> None:
+        call = service.client.channel.unary_unary(f"/{SNAPSHOTS}/Usage").future(self.REQUEST)
+        assert service.backend.working.wait(20)
+        call.cancel()
+        assert service.backend.stopped.wait(20)
+
+    def test_by_its_death(self, service: Served, tmp_path: Path) -> None:
+        with grpc.insecure_channel(f"unix:{tmp_path}/service/socket") as channel:
+            call = channel.unary_unary(f"/{SNAPSHOTS}/Usage").future(self.REQUEST)
+            assert service.backend.working.wait(20)
+        assert call.code() is CODE.CANCELLED
+        assert service.backend.stopped.wait(20)
