@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long lint demo bench bench-quick bench-lazy docs clean
+.PHONY: help setup test test-long test-containerd lint demo bench bench-quick bench-lazy stubs docs clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -12,10 +12,14 @@ setup: ## Debian packages (as root), .venv with core, plugins and tools
 	@$(PYTHON) scripts/setup.py
 
 test: setup ## all tests but the long ones
-	@$(VENV) -m pytest -q -n 2 --dist loadgroup -m "not long"
+	@$(VENV) -m pytest -q -n 2 --dist loadgroup -m "not long and not containerd"
 
 test-long: setup ## the long tests alone, about half an hour
 	@$(VENV) -m pytest -q -n 2 --dist loadgroup -m long
+
+test-containerd: ## containerd's own tests of a snapshotter, over `snapcore serve` (root)
+	@$(PYTHON) scripts/setup.py --containerd
+	@$(VENV) -m pytest -q -m containerd tests/containerd
 
 lint: setup ## ruff and mypy
 	@$(VENV) -m ruff check .
@@ -35,6 +39,9 @@ bench-quick: ## the same with a tenth of the image, as many rounds as two minute
 
 bench-lazy: setup ## starting a program of an image behind a slow link (root)
 	@$(VENV) -m benchmarks.lazy
+
+stubs: ## generate snapcore/service/proto anew
+	@$(PYTHON) scripts/stubs.py
 
 docs: setup ## the documents as a site, in build/docs
 	@$(VENV) -m sphinx -q -W -E -b html docs build/docs

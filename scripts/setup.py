@@ -83,16 +83,35 @@ BENCH_TOOLS = (
     Tool("npm", "npm", "building the image of the benchmarks"),
     Tool("pigz", "pigz", "building that image; containerd and tar inflate with it"),
 )
+# Besides those above, with `--containerd`.
+CONTAINERD_TOOLS = (
+    Tool("containerd", "containerd", "tests under it", "containerd"),
+    Tool(
+        "go",
+        "golang-github-containerd-containerd-dev",
+        "containerd's own tests of a snapshotter",
+        files=(
+            "usr/share/gocode/src/github.com/containerd/containerd/snapshots/testsuite/testsuite.go",
+        ),
+    ),
+    Tool("protoc", "protobuf-compiler", "the test that generated messages fit their source"),
+)
 # Comes as source only and needs the tools above, so one distribution may have to be left out.
 NEEDS_COMPILER = {"plugins/fuse": "pyfuse3"}
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """Set everything up, with `--bench` for benchmarks too; return the exit code."""
+    """Set everything up, with what the `arguments` ask for besides; return the exit code.
+
+    Args:
+        arguments: `--bench` for benchmarks, `--containerd` for tests under containerd.
+    """
     if sys.version_info < (3, 11):  # noqa: UP036  an old interpreter is told so
         print("snapcore needs Python 3.11 or newer", file=sys.stderr)
         return 1
-    tools = (*TOOLS, *BENCH_TOOLS) if "--bench" in arguments else TOOLS
+    tools = [*TOOLS]
+    for option, more in (("--bench", BENCH_TOOLS), ("--containerd", CONTAINERD_TOOLS)):
+        tools += more if option in arguments else ()
     missing = missing_tools(tools)
     if missing or not can_make_venv():
         install_packages(missing)

@@ -51,9 +51,17 @@ def test_it_names_each_missing_program_its_use_and_its_package(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "more"), [((), set()), (("--bench",), {"containerd", "npm", "pigz"})]
+    ("arguments", "more"),
+    [
+        ((), set()),
+        (("--bench",), {"containerd", "npm", "pigz"}),
+        (
+            ("--containerd",),
+            {"containerd", "golang-github-containerd-containerd-dev", "protobuf-compiler"},
+        ),
+    ],
 )
-def test_what_benchmarks_need_is_installed_when_asked_for(
+def test_what_few_need_is_installed_when_asked_for(
     setup: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
     arguments: tuple[str, ...],
