@@ -98,6 +98,8 @@ def _ways(meant: Sequence[str] | None, found: Sequence[str] | None) -> set[str]:
     if meant[0] != found[0]:
         return {"kinds"}
     ways = {way for way, one, other in zip(_COMMON, meant, found, strict=False) if one != other}
+    if meant[0] == "directory" and "times" in ways:
+        ways = ways - {"times"} | {"directories' times"}
     for word in set(meant[len(_COMMON) :]) ^ set(found[len(_COMMON) :]):
         ways.add(_NAMED.get(word.partition("=")[0].partition(".")[0], "content"))
     return ways
