@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 import pytest
 from support.cli import child_environment
-from support.histories import Feature
+from support.features import Feature
 from support.layers import Native
 from support.parity import (
     ParityImage,

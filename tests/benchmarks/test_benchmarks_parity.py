@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 import pytest
-from support.histories import Feature
+from support.features import Feature
 from support.layers import Native
 from support.parity import ParityImage, numbers_of, parity_image
 

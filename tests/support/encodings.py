@@ -13,7 +13,8 @@ import zstandard
 from snapcore.archive import Entry, EntryType
 from snapcore.oci import Descriptor, Digest
 from snapcore.oci.descriptor import OCI_LAYER
-from support.histories import SECOND, Feature, Features
+from support.features import Feature, Features
+from support.histories import SECOND
 from support.layers import Layer
 from support.layout import Layer as Stored
 from support.layout import LayoutBuilder

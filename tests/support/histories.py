@@ -7,12 +7,12 @@ layer is written or applied. So the trees say what layers made of them must come
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Final, TypeAlias
 
 from snapcore.archive import EntryType
+from support.features import Feature, Features
 from support.layers import Path
 from support.tree_model import Node, Tree, empty_tree
 
@@ -27,45 +27,6 @@ _ODD: Final = (
 _SIZES: Final = (0, 1, 5, 511, 512, 513, 3000)
 _DEPTH: Final = 4
 _BASE_EDITS: Final = 14
-
-
-class Feature(StrEnum):
-    """What an image may have beside added and changed files; the value says it in words."""
-
-    REMOVED = "files and directories removed"
-    REPLACED = "replaced by another kind"
-    RECREATED = "directory removed and made again"
-    EMPTIED = "directory emptied"
-    RENAMED = "renamed"
-    LINKED = "hard links, over layers too"
-    STALE = "hard links with attributes of their own"
-    ATTRIBUTES = "mode, owner or time changed"
-    XATTRS = "xattrs"
-    ROOT = "an entry for the root"
-    NAMES = "odd names"
-    SPECIAL = "devices and FIFOs"
-    TIMES = "fractions and times before 1970"
-    IDS = "large ids"
-    SHUFFLED = "entries in any order"
-    TWICE = "entries twice, the last one counts"
-    IMPLIED = "directories without an entry"
-    LATE = "whiteouts after entries"
-    OPAQUE = "opaque marks"
-    SPARE = "whiteouts of nothing"
-    THROUGH = "through symlinked directories"
-    UNCHANGED = "unchanged files again"
-    LEFTOVERS = "leftovers of AUFS"
-    GNU = "GNU tar"
-    USTAR = "ustar and v7 tar"
-    PAX = "all in PAX records"
-    PREFIXES = "names with ./ or /"
-    ENDS = "ends of archives"
-    MEMBERS = "gzip of several members"
-    ZSTD = "zstd, of several frames too"
-    PLAIN = "not compressed"
-
-
-Features: TypeAlias = Collection[Feature]
 
 
 @dataclass(frozen=True, slots=True)

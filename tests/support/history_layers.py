@@ -1,42 +1,26 @@
 """What a layer says of the change from one tree to the next: many ways to say the same.
 
-The order of entries is random where the specification allows it. What forbids it is kept as
-"after": a hard link after its target, the entry that counts after those it overrides, and what
-lies in a directory after the directory where that takes the place of something else.
+What is said, what is deleted and how is chosen at random, within the features of the image; the
+order of it all is chosen by `support.layer_parts`.
 """
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from graphlib import TopologicalSorter
 from typing import Final
 
 from snapcore.archive import Entry, EntryType
 from snapcore.oci.whiteout import AUFS_LEFTOVERS, OPAQUE_MARKER, WHITEOUT_PREFIX
-from support.histories import SECOND, Feature, Features
+from support.features import Feature, Features
+from support.histories import SECOND
+from support.layer_parts import Part, Stage, entry_of, in_order, link_of
 from support.layers import Layer, Path, entry
 from support.tree_model import Node, Tree
 
 _MOST_AGAIN: Final = 12
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """One entry of the layer, before it has its place.
-
-    Attributes:
-        place: the path that it makes, or in which it deletes; without symlinks.
-        item: the entry and its payload.
-        stage: 0 for a whiteout, 1 for what is overridden, 2 for what counts.
-    """
-
-    place: Path
-    item: tuple[Entry, bytes]
-    stage: int
 
 
 @dataclass(slots=True)
@@ -77,7 +61,7 @@ class _Layering:
     def __init__(self, before: Tree, after: Tree, rng: random.Random, features: Features) -> None:
         self._before, self._after = before, after
         self._rng, self._features = rng, features
-        self._parts: list[_Part] = []
+        self._parts: list[Part] = []
         self._plan = _Plan()
         self._links: dict[Path, Path] = {}
         self._aliases: dict[Path, list[Path]] = {}
@@ -94,7 +78,7 @@ class _Layering:
         self._add_parents()
         if self._has(Feature.TWICE):
             self._add_overridden()
-        parts = self._ordered()
+        parts = in_order(self._parts, self._links, self._takes_a_place, self._key)
         return self._with_leftovers([part.item for part in parts])
 
     def _has(self, feature: Feature, chance: float = 1.0) -> bool:
@@ -166,15 +150,15 @@ class _Layering:
         if path in self._links:
             if self._has(Feature.STALE, 0.7):
                 node = replace(node, mode=0o711, ids=(9, 9), mtime=9 * SECOND)
-            item = _link_of(written, self._written(self._links[path]), node)
+            item = link_of(written, self._written(self._links[path]), node)
         else:
-            item = _entry_of(written, node)
-        self._parts.append(_Part(path, item, 2))
+            item = entry_of(written, node)
+        self._parts.append(Part(path, item, Stage.COUNTS))
 
     def _add_parents(self) -> None:
         """Add entries of directories above, as most builders do."""
         for part in list(self._parts):
-            for end in range(1, len(part.place) + (part.stage == 0)):
+            for end in range(1, len(part.place) + (part.stage is Stage.WHITEOUT)):
                 path = part.place[:end]
                 node = self._after.get(path)
                 if node is None or node.kind is not EntryType.DIRECTORY:
@@ -217,7 +201,7 @@ class _Layering:
 
     def _whiteout(self, directory: Path, name: bytes) -> None:
         written = (*self._through(directory), name)
-        self._parts.append(_Part(directory, entry(b"/".join(written)), 0))
+        self._parts.append(Part(directory, entry(b"/".join(written)), Stage.WHITEOUT))
 
     def _with_leftovers(self, layer: list[tuple[Entry, bytes]]) -> Layer:
         if self._has(Feature.LEFTOVERS):
@@ -256,11 +240,13 @@ class _Layering:
 
     def _add_overridden(self) -> None:
         for part in list(self._parts):
-            if part.stage == 0 and self._rng.random() < 0.2:
+            if part.stage is Stage.WHITEOUT and self._rng.random() < 0.2:
                 self._parts.append(part)
-            elif part.stage == 2 and part.place and self._rng.random() < 0.3:
+            elif part.stage is Stage.COUNTS and part.place and self._rng.random() < 0.3:
                 written, node = self._written(part.place), self._after[part.place]
-                self._parts.append(_Part(part.place, _entry_of(written, self._other(node)), 1))
+                self._parts.append(
+                    Part(part.place, entry_of(written, self._other(node)), Stage.OVERRIDDEN)
+                )
 
     def _other(self, node: Node) -> Node:
         if node.kind is EntryType.DIRECTORY:
@@ -269,69 +255,19 @@ class _Layering:
         content = b"" if kind is EntryType.DIRECTORY else b"overridden"
         return Node(kind, 0o640, (6, 6), 7 * SECOND, content)
 
-    def _ordered(self) -> list[_Part]:
-        """Return the parts in an order that means what is meant."""
-        keys = [self._key(part) for part in self._parts]
-        sorter = TopologicalSorter(self._after_what())
-        sorter.prepare()
-        ready: list[tuple[tuple[float, Path], int]] = []
-        order: list[_Part] = []
-        while sorter.is_active():
-            for number in sorter.get_ready():
-                heapq.heappush(ready, (keys[number], number))
-            _, number = heapq.heappop(ready)
-            order.append(self._parts[number])
-            sorter.done(number)
-        return order
-
-    def _after_what(self) -> dict[int, set[int]]:
-        """Return for each part those that must come before it."""
-        final = {part.place: number for number, part in enumerate(self._parts) if part.stage == 2}
-        after: dict[int, set[int]] = {number: set() for number in range(len(self._parts))}
-        for number, part in enumerate(self._parts):
-            if part.stage == 0:
-                continue
-            if part.stage == 1:
-                after[final[part.place]].add(number)
-            elif (target := self._links.get(part.place)) in final:
-                after[number].add(final[target])
-            above = (part.place[:end] for end in range(1, len(part.place)))
-            after[number] |= {final[p] for p in above if p in final and self._takes_a_place(p)}
-        return after
-
     def _takes_a_place(self, path: Path) -> bool:
         """Tell whether something else than a directory is there until its entry comes."""
         if path not in self._before or self._plan.is_erased(path):
             return False
         return not self._is_directory(self._before, path)
 
-    def _key(self, part: _Part) -> tuple[float, Path]:
-        if part.stage == 0:
+    def _key(self, part: Part) -> tuple[float, Path]:
+        if part.stage is Stage.WHITEOUT:
             return (self._rng.random() if Feature.LATE in self._features else 0, part.place)
         return (self._rng.random() if Feature.SHUFFLED in self._features else 0.5, part.place)
 
     def _is_directory(self, tree: Tree, path: Path) -> bool:
         return path in tree and tree[path].kind is EntryType.DIRECTORY
-
-
-def _entry_of(written: bytes, node: Node) -> tuple[Entry, bytes]:
-    is_link = node.kind is EntryType.SYMLINK
-    return entry(
-        written,
-        node.kind,
-        b"" if is_link else node.content,
-        mode=node.mode,
-        ids=node.ids,
-        mtime=node.mtime,
-        link=node.content if is_link else b"",
-        device=node.device,
-        xattrs=node.xattrs,
-    )
-
-
-def _link_of(written: bytes, target: bytes, node: Node) -> tuple[Entry, bytes]:
-    kind, mode = EntryType.HARDLINK, node.mode
-    return entry(written, kind, mode=mode, ids=node.ids, mtime=node.mtime, link=target)
 
 
 def _leads_to(tree: Tree, link: Path) -> Path | None:

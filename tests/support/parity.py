@@ -22,7 +22,8 @@ from snapcore.node import Node, UnpackChoice
 from snapcore.oci import Digest
 from snapcore.snapshots import Durability
 from support.encodings import Encoding, add_encoded, choose_encoding, describe_encodings
-from support.histories import SECOND, Feature, History, make_history
+from support.features import Feature
+from support.histories import SECOND, History, make_history
 from support.history_layers import lay
 from support.layers import Layer
 from support.layers import Path as TreePath
