@@ -271,10 +271,11 @@ def _migrate(path: str, migrations: Sequence[str]) -> None:
         _refuse_newer(path, version, len(migrations))
         if 0 < version < len(migrations):
             _back_up(connection, f"{path}.v{version}.bak")
-        for number, script in enumerate(migrations[version:], version + 1):
-            with _transaction(connection, "BEGIN IMMEDIATE"):
+        # All or nothing: a new database that stopped at an early schema would be backed up.
+        with _transaction(connection, "BEGIN IMMEDIATE"):
+            for script in migrations[version:]:
                 _run(connection, script)
-                connection.execute(f"PRAGMA user_version = {number}")
+            connection.execute(f"PRAGMA user_version = {len(migrations)}")
     finally:
         connection.close()
     _sync_directory(path)

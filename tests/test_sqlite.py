@@ -140,10 +140,17 @@ def test_a_failing_migration_changes_nothing(tmp_path: Path) -> None:
     opened(tmp_path).close()
     with pytest.raises(apsw.SQLError):
         opened(tmp_path, (*TWO, "CREATE TABLE u (x); NONSENSE"))
-    assert schema_version(str(tmp_path / "a.db")) == 2
+    assert schema_version(str(tmp_path / "a.db")) == 1
+    opened(tmp_path, TWO).close()
     with pytest.raises(FailedPrecondition, match="has schema 2, newer than this snapcore's 1"):
         opened(tmp_path)
+
+
+def test_a_new_database_never_stays_at_an_early_schema(tmp_path: Path) -> None:
+    with pytest.raises(apsw.SQLError):
+        opened(tmp_path, (*ONE, "NONSENSE"))
     opened(tmp_path, TWO).close()
+    assert not list(tmp_path.glob("*.bak"))
 
 
 def test_nobody_migrates_below_others(

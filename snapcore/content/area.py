@@ -10,6 +10,7 @@ One directory a ref, which goes in one rename, so that it is whole or absent to 
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import uuid
@@ -299,8 +300,21 @@ def _replace(directory: str, name: str, content: bytes) -> None:
 
 
 def _delete(directory: str) -> None:
+    gone = False
     with suppress(FileNotFoundError):
-        for name in listing(directory):
-            with suppress(FileNotFoundError):
-                os.unlink(os.path.join(directory, name))
+        while not gone:
+            for name in listing(directory):
+                with suppress(FileNotFoundError):
+                    os.unlink(os.path.join(directory, name))
+            gone = _is_deleted(directory)
+
+
+def _is_deleted(directory: str) -> bool:
+    try:
         os.rmdir(directory)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        # Whoever was about to lock in it when it was renamed has made the file by now.
+        return False
+    return True

@@ -224,6 +224,25 @@ def test_usage_counts_blobs_and_ingests(store: ContentStore) -> None:
     assert store.usage() == ContentUsage(2, 6, 1, 3)
 
 
+def test_a_deletion_goes_on_when_somebody_locks_in_what_goes(
+    store: ContentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.ingest("ref").close()
+    late: list[Path] = []
+    rmdir = os.rmdir
+
+    def rmdir_too_early(path: str) -> None:
+        if not late:
+            late.append(Path(path, "lock"))
+            late[0].touch()
+        rmdir(path)
+
+    monkeypatch.setattr(os, "rmdir", rmdir_too_early)
+    store.abort("ref")
+    assert late
+    assert not late[0].parent.exists()
+
+
 def test_cleanup_finishes_deletions(store: ContentStore, tmp_path: Path) -> None:
     store.ingest("kept").close()
     store.ingest("gone").close()

@@ -18,7 +18,7 @@ from support.cli import child_environment
 from support.faults import FakeRegistry
 from support.layout import REF_NAME, LayoutBuilder
 
-PATIENCE_SECONDS: Final = 30.0
+PATIENCE_SECONDS: Final = 100.0
 """How long something that must happen may take on a busy machine."""
 _POLL_SECONDS: Final = 0.001
 

@@ -182,9 +182,13 @@ def kill(place: Place) -> None:
 
 
 def here(place: Place) -> int:
-    """Return the bytes on disk of the node."""
+    """Return the bytes on disk of the node, without what it keeps free for removals."""
     root = place.work / "root"
-    return sum(path.lstat().st_blocks * 512 for path in root.rglob("*") if "mnt" not in path.parts)
+    return sum(
+        path.lstat().st_blocks * 512
+        for path in root.rglob("*")
+        if not {"mnt", "reserve"}.intersection(path.parts)
+    )
 
 
 def test_the_whole_tree_is_that_of_overlay(place: Place) -> None:
