@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long test-containerd lint demo bench bench-quick bench-lazy stubs docs clean
+.PHONY: help setup test test-long test-containerd lint demo demo-containerd bench bench-quick bench-lazy stubs docs clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -17,7 +17,7 @@ test: setup ## all tests but the long ones
 test-long: setup ## the long tests alone, about half an hour
 	@$(VENV) -m pytest -q -n 2 --dist loadgroup -m long
 
-test-containerd: ## containerd's own tests of a snapshotter, over `snapcore serve` (root)
+test-containerd: ## containerd's own tests, and containerd itself, on `snapcore serve` (root)
 	@$(PYTHON) scripts/setup.py --containerd
 	@$(VENV) -m pytest -q -m containerd tests/containerd
 
@@ -28,6 +28,10 @@ lint: setup ## ruff and mypy
 
 demo: setup ## a real image through every backend this host can do
 	@$(VENV) -m examples.demo
+
+demo-containerd: ## a container on the overlay backend, by a containerd of its own (root)
+	@$(PYTHON) scripts/setup.py --containerd
+	@$(VENV) -m examples.containerd
 
 bench: ## unpacking beside containerd, umoci, skopeo and tar: three rounds (root)
 	@$(PYTHON) scripts/setup.py --bench

@@ -9,8 +9,8 @@ import shutil
 import stat
 import subprocess
 import tarfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from support.layout import File, LayoutBuilder, opaque, tar_of, whiteout
@@ -26,23 +26,28 @@ echo "$(find /usr -type f | wc -l) files below /usr"
 """
 
 
-def build_image(directory: Path) -> LayoutBuilder:
+def build_image(directory: Path, *, over_layers: bool = True) -> LayoutBuilder:
     """Build an OCI layout of four layers, tagged `demo`.
 
     Programs with their libraries; data; then deletions, an opaque directory and hard links over
     layers; then a script, written through the symbolic link `bin`.
+
+    Args:
+        directory: made by this.
+        over_layers: with hard links to files of the layers below, and a path through a link of
+            theirs; containerd 1.6 can apply neither to an overlay.
     """
     builder = LayoutBuilder(directory)
-    first = _programs()
+    first = programs_layer(PROGRAMS)
     second = _data()
     third = tar_of(
         whiteout("usr/data/gone"),
         opaque("usr/data/hidden"),
         File("usr/data/hidden/new", b"all that was here before is hidden\n"),
-        File("usr/bin/list", hardlink="usr/bin/ls"),
+        *((File("usr/bin/list", hardlink="usr/bin/ls"),) if over_layers else ()),
     )
     fourth = tar_of(
-        File("bin/hello", HELLO.encode(), mode=0o755),
+        File("bin/hello" if over_layers else "usr/bin/hello", HELLO.encode(), mode=0o755),
         File("etc/motd", b"an image of this machine's own files\n", mtime=1_700_000_000.5),
     )
     layers = [
@@ -55,8 +60,9 @@ def build_image(directory: Path) -> LayoutBuilder:
     return builder
 
 
-def _programs() -> bytes:
-    files = {path for name in PROGRAMS if (path := shutil.which(name))}
+def programs_layer(names: Sequence[str]) -> bytes:
+    """Return a layer of this machine's own programs, with their libraries."""
+    files = {path for name in names if (path := shutil.which(name))}
     for program in sorted(files):
         listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=False)
         files |= set(_LIBRARY.findall(listed.stdout))
@@ -71,12 +77,15 @@ def _programs() -> bytes:
     copies = [
         File(_place(path), Path(path).read_bytes(), mode=_mode(path)) for path in sorted(files)
     ]
-    return tar_of(*skeleton, *copies)
+    known = {file.name.rstrip("/") for file in skeleton}
+    above = {str(parent) for copy in copies for parent in PurePosixPath(copy.name).parents}
+    directories = [File(f"{name}/") for name in sorted(above - known - {"."})]
+    return tar_of(*skeleton, *directories, *copies)
 
 
 def _place(path: str) -> str:
     """Return where a file goes: programs to `usr/bin`, libraries where their loader looks."""
-    if os.path.basename(path) in PROGRAMS:
+    if os.path.basename(os.path.dirname(path)) in ("bin", "sbin"):
         return f"usr/bin/{os.path.basename(path)}"
     return path.lstrip("/") if path.startswith("/usr/") else f"usr{path}"
 

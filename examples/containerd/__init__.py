@@ -1,0 +1,1 @@
+"""The demonstration under containerd: `make demo-containerd`."""
