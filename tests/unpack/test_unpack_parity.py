@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
@@ -17,29 +15,9 @@ import pytest
 import trio
 from support.parity import Failure, backends_of, parity_image, parity_node, unpack_and_compare
 
-from snapcore.unpack import WorkerPool
-from snapcore.unpack.pool import Running
-from snapcore.unpack.protocol import Job
-
 pytestmark = [pytest.mark.needs_root, pytest.mark.usefixtures("census")]
 _ALL: Final = {"native", "overlay"}
 """What works wherever root mounts; other backends are added where they work."""
-
-
-@pytest.fixture
-def jobs(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Count the jobs that workers get, by their class."""
-    counts: Counter[str] = Counter()
-    original = WorkerPool.begin
-
-    def counted(
-        pool: WorkerPool, job: Job, descriptors: Sequence[int]
-    ) -> AbstractContextManager[Running]:
-        counts[type(job).__name__] += 1
-        return original(pool, job, descriptors)
-
-    monkeypatch.setattr(WorkerPool, "begin", counted)
-    return counts
 
 
 def check_images(first: int, count: int, place: Path) -> None:
@@ -59,6 +37,7 @@ def check_images(first: int, count: int, place: Path) -> None:
         pytest.fail("\n".join(map(str, failures)), pytrace=False)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("first", range(0, 100, 25))
 def test_every_backend_shows_the_tree_that_is_meant(
     first: int, tmp_path: Path, jobs: Counter[str]

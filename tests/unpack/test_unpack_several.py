@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -21,10 +20,8 @@ from snapcore.errors import DigestMismatch, NotFound, ResourceExhausted
 from snapcore.node import Node, PullResult, UnpackChoice
 from snapcore.oci import Digest, Platform
 from snapcore.snapshots import Info, Kind, open_snapshotter
-from snapcore.unpack import Event, FetchDone, WorkerPool
+from snapcore.unpack import Event, FetchDone
 from snapcore.unpack.events import LayerDone, UnpackStarted
-from snapcore.unpack.pool import Running
-from snapcore.unpack.protocol import Job
 
 pytestmark = pytest.mark.needs_root
 hookimpl: Final = pluggy.HookimplMarker("snapcore")
@@ -40,22 +37,6 @@ LATE: Final = tar_of(File("etc/new", b"new"), whiteout("etc"))
 def node(tmp_path: Path) -> Iterator[Node]:
     with Node.open(NodeConfig.at(str(tmp_path / "root"))) as opened:
         yield opened
-
-
-@pytest.fixture
-def jobs(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Count the jobs that workers get, by their class."""
-    counts: Counter[str] = Counter()
-    original = WorkerPool.begin
-
-    def counted(
-        pool: WorkerPool, job: Job, descriptors: Sequence[int]
-    ) -> AbstractContextManager[Running]:
-        counts[type(job).__name__] += 1
-        return original(pool, job, descriptors)
-
-    monkeypatch.setattr(WorkerPool, "begin", counted)
-    return counts
 
 
 def load(
