@@ -82,4 +82,7 @@ class Extra:
             raise self._refuse("a second GNU long name before one entry")
         if not name or b"\0" in name:
             raise self._refuse("a GNU long name is empty or holds a NUL")
+        if len(name) == len(body):
+            # Some readers stop at the size, others go on to the next NUL.
+            raise self._refuse("a GNU long name does not end in a NUL")
         return name

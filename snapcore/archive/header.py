@@ -1,8 +1,8 @@
 """One 512-byte tar header: v7, ustar (POSIX.1-2017, pax, "ustar Interchange Format") and GNU.
 
 Strict where readers of the field differ: an unknown magic, a number that is neither octal nor
-base-256, or a GNU header with a name prefix where its times belong are refused, because each
-reader would see another entry.
+base-256, a GNU header with a name prefix where its times belong, or a v7 header with one where
+nothing belongs are refused, because each reader would see another entry.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class HeaderDecoder:
         if not self._checksum_is_right(block, checksum):
             raise self._refuse("the header's checksum is wrong")
         name = name.partition(b"\0")[0]
-        if block[345] and magic != _V7:
+        if block[345]:
             name = self._prefixed(block, magic, name)
         if magic not in (_USTAR, _GNU, _V7):
             raise self._refuse(f"the header is neither ustar nor GNU nor v7: {magic!r}")
@@ -113,6 +113,8 @@ class HeaderDecoder:
         return signed + _BLANKS == wanted
 
     def _prefixed(self, block: bytes, magic: bytes, name: bytes) -> bytes:
+        if magic == _V7:
+            raise self._refuse("a v7 header with a name prefix, which v7 does not have")
         if magic == _GNU:
             for place in _GNU_TIMES:
                 if block[place.start]:

@@ -2,7 +2,8 @@
 
 Strict where readers of the field differ: the length of each record is exact, numbers are plain
 decimals, names hold no NUL. Of two records with one key the last wins, as POSIX says. An empty
-value leaves what the ustar header says, except for an xattr, where it is an empty value.
+value of what snapcore reads is refused, except for an xattr: POSIX has it delete the field of the
+ustar header too, some readers leave that field as it is, and others take nothing or 0.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def parse(body: bytes, refuse: Callable[[str], RefusedInput]) -> Pax:
         refuse: makes the error that names the place.
 
     Raises:
-        RefusedInput: a malformed record or value, sparse files, a NUL in a name.
+        RefusedInput: a malformed or empty value, a malformed record, sparse files, a NUL in a name.
     """
     values: dict[bytes, bytes] = {}
     xattrs: dict[bytes, bytes] = {}
@@ -129,16 +130,18 @@ def _name(
     key: bytes, values: dict[bytes, bytes], refuse: Callable[[str], RefusedInput]
 ) -> bytes | None:
     value = values.get(key)
-    if value and b"\0" in value:
-        raise refuse(f"PAX {key.decode()} holds a NUL: {value[:100]!r}")
-    return value or None
+    if value is None:
+        return None
+    if not value or b"\0" in value:
+        raise refuse(f"PAX {key.decode()} is empty or holds a NUL: {value[:100]!r}")
+    return value
 
 
 def _number(
     key: bytes, values: dict[bytes, bytes], refuse: Callable[[str], RefusedInput]
 ) -> int | None:
     value = values.get(key)
-    if not value:
+    if value is None:
         return None
     if not _NUMBER.match(value):
         raise refuse(f"PAX {key.decode()} is not a number: {value[:100]!r}")
@@ -149,7 +152,7 @@ def _time(
     key: bytes, values: dict[bytes, bytes], refuse: Callable[[str], RefusedInput]
 ) -> int | None:
     value = values.get(key)
-    if not value:
+    if value is None:
         return None
     match = _TIME.match(value)
     if match is None:

@@ -48,12 +48,14 @@ def test_last_of_two_records_wins() -> None:
     assert (found.path, found.uid) == (b"b", 2)
 
 
-def test_empty_values_say_nothing_but_for_xattrs() -> None:
-    found = parsed(
-        (b"path", b""), (b"size", b""), (b"mtime", b""), (b"SCHILY.xattr.user.empty", b"")
-    )
-    assert (found.path, found.size, found.mtime) == (None, None, None)
-    assert found.xattrs == {b"user.empty": b""}
+def test_an_empty_value_is_refused_where_readers_differ() -> None:
+    for key in (b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"):
+        with pytest.raises(RefusedInput, match=key.decode()):
+            parsed((key, b""))
+
+
+def test_an_xattr_may_be_empty() -> None:
+    assert parsed((b"SCHILY.xattr.user.empty", b"")).xattrs == {b"user.empty": b""}
 
 
 def test_what_layers_do_not_use_is_ignored() -> None:
@@ -76,7 +78,7 @@ def test_xattr_values_are_raw(value: bytes) -> None:
     assert parsed((b"SCHILY.xattr.user.a=b"[:19], value)).xattrs == {b"user.a": value}
 
 
-@given(st.integers(0, 300))
+@given(st.integers(1, 300))
 def test_lengths_around_a_new_digit(size: int) -> None:
     assert parsed((b"path", b"n" * size), (b"uid", b"7")).uid == 7
 

@@ -149,6 +149,10 @@ HOSTILE: Final[Mapping[str, Hostile]] = {
     "pax-size": Hostile(tar(header(type=b"x", size=(1 << 20) + 1)), "1048576"),
     "pax-size-2-62": Hostile(tar(header(type=b"x", size=2**62)), "1048576"),
     "pax-size-negative": Hostile(tar(header(type=b"x", size=-1)), "1048576"),
+    **{
+        f"pax-empty-{key.decode()}": Hostile(_pax((key, b""), type=b"2"), key.decode())
+        for key in (b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime")
+    },
     "pax-xattr-nameless": Hostile(_pax((b"SCHILY.xattr.", b"v")), "without a name"),
     "pax-twice": Hostile(tar(pax([(b"path", b"a")]), pax([]), header()), "second PAX"),
     "pax-then-end": Hostile(tar(pax([(b"path", b"a")])), "ends after a PAX"),
@@ -162,12 +166,16 @@ HOSTILE: Final[Mapping[str, Hostile]] = {
     "long-name-twice": Hostile(tar(long_name(b"a"), long_name(b"b"), header()), "second GNU"),
     "long-name-then-end": Hostile(tar(long_name(b"a")), "long-name header"),
     "long-name-empty": Hostile(tar(long_name(b""), header()), "empty"),
+    "long-name-unterminated": Hostile(
+        tar(header(type=b"L", size=3, magic=GNU), tars.pad(b"long"), header()), "end in a NUL"
+    ),
     "long-name-and-pax": Hostile(tar(long_name(b"a"), pax([(b"path", b"b")]), header()), "both"),
     "long-link-and-pax": Hostile(
         tar(long_name(b"a", type=b"K"), pax([(b"linkpath", b"b")]), header(type=b"2")), "both"
     ),
     "long-link-stray": Hostile(tar(long_name(b"a", type=b"K"), header()), "no link"),
     "long-name-huge": Hostile(tar(header(type=b"L", size=2**40)), "1048576"),
+    "v7-prefix": Hostile(tar(header(magic=V7, prefix=b"usr/share/x")), "v7"),
     "gnu-prefix": Hostile(tar(header(magic=GNU, prefix=b"usr/share/x")), "malformed number"),
     # the end
     "zero-block-then-data": Hostile(bytes(512) + header() + END, "single zero block"),
