@@ -62,6 +62,7 @@ TOOLS = (
     Tool("gcc", "gcc", "building pyfuse3 for snapcore-fuse"),
     Tool("pkg-config", "pkg-config", "building pyfuse3 for snapcore-fuse"),
     Tool("fusermount3", "fuse3", "snapcore-fuse without root"),
+    Tool("bsdtar", "libarchive-tools", "tests that compare the tar reader with libarchive"),
     Tool("go", "golang-go", "tests on layers that another project's library wrote"),
     Tool(
         "go",

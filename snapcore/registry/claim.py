@@ -42,9 +42,12 @@ class Claim:
         self._lock: Final = lock
 
     def close(self) -> None:
-        """Let others have the blob; an uncommitted ingest is kept. May be called again."""
+        """Let others have the blob; what has come of it is kept. May be called again."""
         try:
-            self.ingest.close()
+            if self.ingest.offset:
+                self.ingest.close()
+            else:
+                self.ingest.abort()
         finally:
             self._lock.discard()
 

@@ -24,7 +24,6 @@ from snapcore.oci import (
     Descriptor,
     Digest,
     is_image_config,
-    is_layer,
     is_manifest,
     parse_config,
 )
@@ -202,8 +201,9 @@ class Unpacker:
             return children
         # Keyed by manifest and config: two manifests may share one config, and both count.
         self._pending.setdefault(str(config.digest), []).append(_Pending(manifest, tuple(layers)))
-        held = {layer.digest for layer in layers}
-        return tuple(c for c in children if c.digest not in held or not is_layer(c.media_type))
+        # Whatever they are: those that cannot be unpacked are refused before any is fetched.
+        held = {layer.digest for layer in layers} - {config.digest}
+        return tuple(child for child in children if child.digest not in held)
 
     async def _pass_over(self, manifest: Descriptor, reason: str) -> None:
         document = await trio.to_thread.run_sync(read_document, self._store, manifest)

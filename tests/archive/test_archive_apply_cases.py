@@ -6,16 +6,13 @@ first.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from support.layer_cases import BASE, CASES, REFUSED, Changes
 from support.layers import Layer, Native, Overlay
-from support.tree_model import Refused, describe, empty_tree, model_apply, observe
+from support.tree_model import Refused, describe, empty_tree, model_apply, observe, sketch
 
-from snapcore.archive import EntryType
 from snapcore.errors import RefusedInput
 
 pytestmark = pytest.mark.needs_root
@@ -34,24 +31,6 @@ def apply_everywhere(layer: Layer, top: Path) -> list[dict[tuple[bytes, ...], tu
             with backend.mounted() as root:
                 trees.append(observe(root))
     return trees
-
-
-def sketch(tree: Mapping[tuple[bytes, ...], tuple[object, ...]]) -> dict[str, str]:
-    """Return a tree as short words, for tables."""
-    words = {}
-    for path, (kind, mode, _, _, content, *_) in tree.items():
-        assert isinstance(content, bytes)
-        assert isinstance(mode, int)
-        word = {
-            EntryType.FILE: f"file {content.decode()}",
-            EntryType.SYMLINK: f"link {content.decode()}",
-            EntryType.DIRECTORY: "dir" if mode == 0o755 else f"dir {mode:o}",
-            EntryType.FIFO: "fifo",
-            EntryType.CHARACTER: "char",
-        }
-        assert isinstance(kind, EntryType)
-        words[os.fsdecode(b"/".join(path))] = word[kind]
-    return words
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,13 @@ def with_checksum(block: bytes) -> bytes:
     return blank[:148] + b"%06o\0 " % sum(blank) + blank[156:]
 
 
+def with_signed_checksum(block: bytes) -> bytes:
+    """Return the header block with the checksum of old writers, who summed signed bytes."""
+    blank = block[:148] + b" " * 8 + block[156:]
+    total = sum(byte - 256 if byte > 127 else byte for byte in blank)
+    return blank[:148] + b"%06o\0 " % total + blank[156:]
+
+
 def pad(data: bytes) -> bytes:
     """Return data with zeros up to the next block."""
     return data + bytes(-len(data) % BLOCK)
@@ -132,7 +139,7 @@ class Meta:
     xattrs: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
-def _entry(
+def entry(
     name: bytes,
     type: bytes,  # noqa: A002 - the field's name
     meta: Meta,
@@ -141,6 +148,7 @@ def _entry(
     data: bytes = b"",
     device: tuple[int, int] = (0, 0),
 ) -> bytes:
+    """Return one entry of any type, with PAX records where ustar is too small."""
     seconds, fraction = divmod(meta.mtime, 1_000_000_000)
     records = [(b"SCHILY.xattr." + key, value) for key, value in meta.xattrs.items()]
     if len(name) > 100:
@@ -187,7 +195,7 @@ def file(
     xattrs: Mapping[bytes, bytes] = NO_XATTRS,
 ) -> bytes:
     """Return a regular file; mtime in nanoseconds."""
-    return _entry(name, b"0", Meta(mode, uid, gid, mtime, xattrs), data=data)
+    return entry(name, b"0", Meta(mode, uid, gid, mtime, xattrs), data=data)
 
 
 def directory(
@@ -200,7 +208,7 @@ def directory(
     xattrs: Mapping[bytes, bytes] = NO_XATTRS,
 ) -> bytes:
     """Return a directory; mtime in nanoseconds."""
-    return _entry(name.rstrip(b"/") + b"/", b"5", Meta(mode, uid, gid, mtime, xattrs))
+    return entry(name.rstrip(b"/") + b"/", b"5", Meta(mode, uid, gid, mtime, xattrs))
 
 
 def symlink(
@@ -213,14 +221,14 @@ def symlink(
     xattrs: Mapping[bytes, bytes] = NO_XATTRS,
 ) -> bytes:
     """Return a symbolic link; mtime in nanoseconds."""
-    return _entry(name, b"2", Meta(0o777, uid, gid, mtime, xattrs), link=target)
+    return entry(name, b"2", Meta(0o777, uid, gid, mtime, xattrs), link=target)
 
 
 def hardlink(
     name: bytes, target: bytes, *, mode: int = 0o644, uid: int = 0, gid: int = 0, mtime: int = 0
 ) -> bytes:
     """Return a hard link to an earlier name; mtime in nanoseconds."""
-    return _entry(name, b"1", Meta(mode, uid, gid, mtime), link=target)
+    return entry(name, b"1", Meta(mode, uid, gid, mtime), link=target)
 
 
 def device(
@@ -236,12 +244,12 @@ def device(
 ) -> bytes:
     """Return a character or block device; mtime in nanoseconds."""
     kind = b"4" if block else b"3"
-    return _entry(name, kind, Meta(mode, uid, gid, mtime), device=(major, minor))
+    return entry(name, kind, Meta(mode, uid, gid, mtime), device=(major, minor))
 
 
 def fifo(name: bytes, *, mode: int = 0o644, uid: int = 0, gid: int = 0, mtime: int = 0) -> bytes:
     """Return a FIFO; mtime in nanoseconds."""
-    return _entry(name, b"6", Meta(mode, uid, gid, mtime))
+    return entry(name, b"6", Meta(mode, uid, gid, mtime))
 
 
 def whiteout(name: bytes) -> bytes:
@@ -263,6 +271,11 @@ def tar(*parts: bytes) -> bytes:
 def gzipped(data: bytes, level: int = 1) -> bytes:
     """Return one reproducible gzip member."""
     return gzip.compress(data, level, mtime=0)
+
+
+def gunzipped(data: bytes) -> bytes:
+    """Return what `gzipped` had."""
+    return gzip.decompress(data)
 
 
 def zstandarded(data: bytes) -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -168,6 +169,24 @@ def describe(tree: Tree) -> dict[Path, tuple[object, ...]]:
         )
         for path, node in sorted(tree.items(), key=lambda item: item[0])
     }
+
+
+def sketch(tree: Mapping[Path, tuple[object, ...]]) -> dict[str, str]:
+    """Return a tree as short words, for tables."""
+    words = {}
+    for path, (kind, mode, _, _, content, *_) in tree.items():
+        assert isinstance(content, bytes)
+        assert isinstance(mode, int)
+        word = {
+            EntryType.FILE: f"file {content.decode()}",
+            EntryType.SYMLINK: f"link {content.decode()}",
+            EntryType.DIRECTORY: "dir" if mode == 0o755 else f"dir {mode:o}",
+            EntryType.FIFO: "fifo",
+            EntryType.CHARACTER: "char",
+        }
+        assert isinstance(kind, EntryType)
+        words[os.fsdecode(b"/".join(path))] = word[kind]
+    return words
 
 
 def observe(root: str) -> dict[Path, tuple[object, ...]]:
