@@ -38,18 +38,22 @@ def serve(context: click.Context, address: str) -> None:
         snapshotters = [node.snapshotter(name) for name in names]
         try:
             with serving(path, snapshotters, [log_call]):
-                notify(manager, "READY=1", f"STATUS=serving {', '.join(names)} at {path}")
-                click.echo(f"snapcore: serving {', '.join(names)} at {path}", err=True)
-                _wait_for_the_end(manager)
+                _until_sigterm(manager, f"serving {', '.join(names)} at {path}")
         finally:
             notify(manager, "STATUS=stopped")
 
 
-def _wait_for_the_end(manager: str) -> None:
-    """Wait for SIGTERM, which is how a service is meant to end; Ctrl-C is raised as ever."""
+def _until_sigterm(manager: str, what: str) -> None:
+    """Say that we are ready, and wait for SIGTERM, which is how a service is meant to end.
+
+    Whoever was told may send it at once, so that saying it is part of the waiting. Ctrl-C is
+    raised as ever.
+    """
     from snapcore.service import notify
 
     try:
+        notify(manager, "READY=1", f"STATUS={what}")
+        click.echo(f"snapcore: {what}", err=True)
         threading.Event().wait()
     except Interrupted:
         notify(manager, "STOPPING=1")
