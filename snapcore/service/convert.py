@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -63,14 +63,6 @@ def labels_of(labels: Mapping[str, str]) -> dict[str, str]:
 def mount_messages(mounts: Mounts) -> list[mount_pb2.Mount]:
     """Return the messages of a mount list."""
     return [_mount_message(mount) for mount in mounts]
-
-
-def mounts_of(messages: Iterable[mount_pb2.Mount]) -> Mounts:
-    """Return the mount list of messages."""
-    return tuple(
-        Mount(message.type, message.source, message.target, tuple(message.options))
-        for message in messages
-    )
 
 
 def _mount_message(mount: Mount) -> mount_pb2.Mount:
