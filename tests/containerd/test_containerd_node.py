@@ -73,7 +73,9 @@ def test_from_an_image_to_nothing_again(node: Daemons, layout: Path) -> None:
     assert run(node, "one", "/bin/hello") == "hello\n"
     script = "find /data -type f; find / -maxdepth 1 -name gone"
     assert run(node, "two", "/bin/sh", "-c", script) == "/data/new\n"
-    assert node.snapcore("snapshots", "ls", "-q").count("\n") == 4
+    # What the ended containers had goes when containerd next collects.
+    names = node.snapcore("snapshots", "ls", "-q").split()
+    assert sum("sha256:" in name for name in names) == 4
     assert node.snapcore("--format", "json", "gc").count('"kind"') == 0
     assert run(node, "three", "/bin/hello") == "hello\n"
     node.ctr("images", "rm", "--sync", REFERENCE)

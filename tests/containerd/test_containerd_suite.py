@@ -6,7 +6,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -20,15 +21,22 @@ pytestmark = [pytest.mark.containerd, pytest.mark.needs_root, pytest.mark.timeou
 _RESULT: Final = re.compile(r"^ +--- (PASS|FAIL|SKIP): TestSnapshotter/(\w+)", re.MULTILINE)
 
 
+@pytest.fixture
+def place() -> Iterator[Path]:
+    # A short path: sockets lie in it, each test of the suite adds to it.
+    with tempfile.TemporaryDirectory(prefix="suite-") as place:
+        yield Path(place)
+
+
 @pytest.mark.parametrize("snapshotter", ["overlay", "native", "fuse"])
 def test_containerds_suite(
     snapshotter: str,
-    tmp_path: Path,
+    place: Path,
     tmp_path_factory: pytest.TempPathFactory,
     record_property: Callable[[str, object], None],
 ) -> None:
     pytest.importorskip("grpc", reason="not installed: snapcore[service]")
-    probe = probe_snapshotter(snapshotter, str(tmp_path / "probe"))
+    probe = probe_snapshotter(snapshotter, str(place / "probe"))
     if not probe.usable:
         pytest.skip(f"{snapshotter} does not work here: {probe.reason}")
     done = subprocess.run(
@@ -37,7 +45,7 @@ def test_containerds_suite(
             *("-test.root", "-test.v", "-test.parallel", "2"),
             *("-snapcore.python", sys.executable, "-snapcore.snapshotter", snapshotter),
         ],
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": str(place)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
