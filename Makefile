@@ -14,7 +14,7 @@ setup: ## Debian packages (as root), .venv with core, plugins and tools
 test: setup ## all tests but the long ones
 	@$(VENV) -m pytest -q -n 2 --dist loadgroup -m "not long and not containerd"
 
-test-long: setup ## the long tests alone, about half an hour
+test-long: setup ## the long tests alone, about an hour
 	@$(VENV) -m pytest -q -n 2 --dist loadgroup -m long
 
 test-containerd: ## containerd's own tests, and containerd itself, on `snapcore serve` (root)

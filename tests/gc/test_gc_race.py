@@ -120,7 +120,7 @@ def collecting(config: NodeConfig) -> Iterator[list[int]]:
 
 @pytest.mark.parametrize("snapshotter", ["native", "overlay"])
 @pytest.mark.parametrize(
-    "seconds", [4, pytest.param(120, marks=(pytest.mark.long, pytest.mark.timeout(600)))]
+    "seconds", [10, pytest.param(120, marks=(pytest.mark.long, pytest.mark.timeout(600)))]
 )
 @pytest.mark.needs_root
 def test_nothing_needed_is_ever_collected(
