@@ -80,7 +80,8 @@ def look(side: str, image: ParityImage, root: str) -> Outcome:
 
 def reason(said: str, place: str) -> str:
     """Return why a program refused, without what differs from run to run."""
-    last = said.partition(" failed: ")[2].replace(place, "…").splitlines()[-1]
+    _, _, after = said.partition(" failed: ")
+    *_, last = ("it said nothing", *(after or said).replace(place, "…").splitlines())
     return _DIGEST.sub("…", last)[-_SHOWN:]
 
 

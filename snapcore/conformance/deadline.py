@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -16,7 +17,8 @@ def deadline(seconds: float) -> Iterator[None]:
     """End a block that takes too long. Only the main thread can be ended; others are let be.
 
     Args:
-        seconds: how long it may take; again a tenth of it, if cleaning up hangs too.
+        seconds: how long it may take; again a tenth of it, but a second at least, if cleaning up
+            hangs too.
 
     Raises:
         CheckFailed: it took longer.
@@ -30,10 +32,17 @@ def deadline(seconds: float) -> Iterator[None]:
 
     before = signal.signal(signal.SIGALRM, end)
     # Somebody else's, a test runner's for example, goes on afterwards.
-    left = signal.setitimer(signal.ITIMER_REAL, seconds, seconds / 10)
+    begun = time.monotonic()
+    rest, every = signal.setitimer(signal.ITIMER_REAL, seconds, max(1.0, seconds / 10))
     try:
-        yield
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
     finally:
+        # An alarm may have come just before it was turned off.
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-        signal.setitimer(signal.ITIMER_REAL, *left)
+        if rest:
+            passed = time.monotonic() - begun
+            signal.setitimer(signal.ITIMER_REAL, max(rest - passed, 0.001), every)

@@ -11,8 +11,7 @@ from snapcore.content import ContentStore
 from snapcore.errors import InvalidArgument, NotFound
 from snapcore.metadata import Image
 from snapcore.node.blobs import blobs_of
-from snapcore.oci import Descriptor, Platform
-from snapcore.oci.descriptor import DOCKER_LAYER_FOREIGN, OCI_LAYER_NONDISTRIBUTABLE
+from snapcore.oci import Platform, is_foreign_layer
 from snapcore.registry import (
     ArchiveKind,
     Export,
@@ -49,7 +48,9 @@ def outgoing(store: ContentStore, image: Image, platform: Platform | None) -> Ou
     root = image.target if platform is None else best_document(store, image.target, platform)
     blobs = blobs_of(store, root)
     present = tuple(blob for blob in blobs if store.exists(blob.digest))
-    missing = [blob for blob in blobs if blob not in present and not is_foreign(blob)]
+    missing = [
+        blob for blob in blobs if blob not in present and not is_foreign_layer(blob.media_type)
+    ]
     if missing:
         names = ", ".join(str(blob.digest) for blob in missing[:_SHOWN])
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
@@ -59,11 +60,6 @@ def outgoing(store: ContentStore, image: Image, platform: Platform | None) -> Ou
             " has them; pull or import it again, or choose a platform that is here"
         )
     return Outgoing(image.name, root, present)
-
-
-def is_foreign(blob: Descriptor) -> bool:
-    """Tell whether a layer stays with whoever may hand it out (image-spec, layer.md)."""
-    return blob.media_type.startswith((OCI_LAYER_NONDISTRIBUTABLE, DOCKER_LAYER_FOREIGN))
 
 
 async def export_images(

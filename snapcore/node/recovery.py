@@ -19,10 +19,9 @@ from snapcore.node.blobs import blobs_of
 from snapcore.node.connection import registry_client
 from snapcore.node.ground import Ground
 from snapcore.node.holding import LeasedWork, leased
-from snapcore.node.outgoing import is_foreign
 from snapcore.node.recorded import RecordedSource, recorded_places
 from snapcore.node.values import PullOptions
-from snapcore.oci import Descriptor, Digest, Platform
+from snapcore.oci import Descriptor, Digest, Platform, is_foreign_layer
 from snapcore.snapshots import Checkpoint
 from snapcore.unpack import (
     Events,
@@ -230,7 +229,7 @@ class Recovery:
             blob
             for blob in blobs
             if blob.digest not in tried
-            and not is_foreign(blob)
+            and not is_foreign_layer(blob.media_type)
             and not self._content.exists(blob.digest)
         )
 

@@ -10,7 +10,13 @@ from typing import Final
 import trio
 
 from snapcore.config import UnpackConfig
-from snapcore.errors import FailedPrecondition, NotFound, PermissionDenied, SnapcoreError
+from snapcore.errors import (
+    DigestMismatch,
+    FailedPrecondition,
+    NotFound,
+    PermissionDenied,
+    SnapcoreError,
+)
 from snapcore.metadata import Image
 from snapcore.mount import mounts_showing
 from snapcore.node.acquire import Acquisition, unpacking
@@ -125,14 +131,37 @@ class Repair:
                 options, extent = unpacking(self._config, UnpackChoice(), source)
                 acquisition = Acquisition(place, source, listen, work)
                 if damaged:
+                    await trio.to_thread.run_sync(
+                        self._check_unseen, snapshotter, damaged, checkpoint
+                    )
                     await acquisition.bring(origin.layer)
+                    await trio.to_thread.run_sync(self._check_layer, origin.layer)
                     await trio.to_thread.run_sync(
                         self._take_out_of_use, snapshotter, damaged, checkpoint
                     )
                 await acquisition.run(origin.manifest, extent, [snapshotter], options)
 
     def _take_out_of_use(self, snapshotter: Snapshotter, name: str, checkpoint: Checkpoint) -> None:
-        """Mark a snapshot broken.
+        """Mark a snapshot broken, if nothing shows it by now."""
+        self._check_unseen(snapshotter, name, checkpoint)
+        snapshotter.mark_broken(name)
+
+    def _check_layer(self, layer: Descriptor) -> None:
+        """Check that a layer can be applied: what damaged a snapshot may have damaged it too.
+
+        Raises:
+            DigestMismatch: it is damaged; the message says what to do.
+        """
+        try:
+            with self._content.reader(layer.digest) as reader:
+                reader.verify()
+        except DigestMismatch as error:
+            raise DigestMismatch(
+                f"its layer is damaged too ({error}); content verify --repair comes first"
+            ) from error
+
+    def _check_unseen(self, snapshotter: Snapshotter, name: str, checkpoint: Checkpoint) -> None:
+        """Check that a snapshot may change.
 
         Raises:
             FailedPrecondition: something mounted may show it.
@@ -145,7 +174,6 @@ class Repair:
                 )
         for entry in self._shown(snapshotter, name, checkpoint):
             raise FailedPrecondition(f"it is mounted at {entry!r}; unmount that first")
-        snapshotter.mark_broken(name)
 
     def _shown(
         self, snapshotter: Snapshotter, name: str, checkpoint: Checkpoint

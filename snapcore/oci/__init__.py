@@ -3,6 +3,7 @@
 from snapcore.oci.chain import chain_id as chain_id
 from snapcore.oci.chain import chain_ids as chain_ids
 from snapcore.oci.descriptor import Descriptor as Descriptor
+from snapcore.oci.descriptor import is_foreign_layer as is_foreign_layer
 from snapcore.oci.descriptor import is_image_config as is_image_config
 from snapcore.oci.descriptor import is_index as is_index
 from snapcore.oci.descriptor import is_layer as is_layer

@@ -61,6 +61,11 @@ def is_layer(media_type: str) -> bool:
     )
 
 
+def is_foreign_layer(media_type: str) -> bool:
+    """Tell whether a layer stays with whoever may hand it out (image-spec, layer.md)."""
+    return media_type.startswith((OCI_LAYER_NONDISTRIBUTABLE, DOCKER_LAYER_FOREIGN))
+
+
 def check_media_type(text: str) -> str:
     """Return `text` if it is a well-formed media type without parameters.
 

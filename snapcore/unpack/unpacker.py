@@ -23,6 +23,7 @@ from snapcore.archive import ApplyPolicy, Limits
 from snapcore.oci import (
     Descriptor,
     Digest,
+    is_foreign_layer,
     is_image_config,
     is_manifest,
     parse_config,
@@ -282,12 +283,15 @@ class Unpacker:
         return plan
 
     def _left_out(self, plan: ImagePlan) -> list[Descriptor]:
-        """Return the layers without a blob that nobody had to make."""
+        """Return the layers that are not here, whoever made them of what."""
         if all(Capability.REMOTE in s.capabilities for s in self._snapshotters):
             return []
-        made = {layer.index for layer in plan.holes}
-        others = (layer.descriptor for layer in plan.layers if layer.index not in made)
-        return [blob for blob in others if not self._store.exists(blob.digest)]
+        blobs = (layer.descriptor for layer in plan.layers)
+        return [
+            blob
+            for blob in blobs
+            if not is_foreign_layer(blob.media_type) and not self._store.exists(blob.digest)
+        ]
 
     def _image_labels(self, pending: _Pending) -> dict[str, str]:
         """Return the labels that every layer's prepare and commit get."""

@@ -50,7 +50,7 @@ class Place:
 
     def outcomes(self, case: HostileLayer, backends: Sequence[str], *lead: bytes) -> list[Outcome]:
         """Try a case; `lead` goes before the entries of its base layer."""
-        name = f"example/{LAYERS.index(case)}{'-' * bool(lead)}:latest"
+        name = f"example/{LAYERS.index(case)}{'-both' * bool(lead)}:latest"
         with TemporaryDirectory(dir=self.disk.place) as layout:
             build(Path(layout), case, self.canary, *lead)
             outcomes = [self.grounds[backend].load(layout, name) for backend in backends]

@@ -15,6 +15,7 @@ from support.faults import FakeRegistry, status
 from support.layout import File, LayoutBuilder, opaque, tar_of, whiteout
 from support.nodes import serve
 
+from snapcore import labels
 from snapcore.archive import tree_digest
 from snapcore.config import Discard, NodeConfig
 from snapcore.errors import DataLoss, FailedPrecondition, PermissionDenied, Unavailable
@@ -227,6 +228,24 @@ def test_without_its_layer_it_stays_in_use_until_that_can_be_had(
     assert "cannot be fetched again" in check.trouble
     assert node.snapshotter(backend).stat(names[0]).state is State.DURABLE
     assert repair(node, backend, verify(node, backend, names[0])).verdict is Verdict.REPAIRED
+
+
+def test_a_layer_that_is_damaged_too_is_mended_first(node: Node, registry: FakeRegistry) -> None:
+    backend = "overlay"
+    names = pull(node, registry, backend)
+    overwrite(layer(node, backend, names[0]) / "etc/content")
+    (blob,) = (
+        info.digest
+        for info in node.content.walk()
+        if info.labels.get(labels.UNCOMPRESSED) == names[0]
+    )
+    path = Path(node.content.path(blob))
+    path.chmod(0o600)
+    path.write_bytes(bytes(path.stat().st_size))
+    check = repair(node, backend, verify(node, backend, names[0]))
+    assert check.verdict is Verdict.DAMAGED
+    assert "content verify --repair" in check.trouble
+    assert node.snapshotter(backend).stat(names[0]).state is State.DURABLE
 
 
 def test_what_is_out_of_use_stays_so_until_its_layer_can_be_had(

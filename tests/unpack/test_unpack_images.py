@@ -80,6 +80,16 @@ def test_an_image_comes_whole_though_its_layers_were_discarded_for_another(
     assert node.images.check("example/app:latest", Platform.local()).complete
 
 
+def test_it_comes_whole_though_a_lazy_snapshotter_makes_the_layers_anew(
+    node: Node, tmp_path: Path
+) -> None:
+    pytest.importorskip("pyfuse3")
+    builder = layout(tmp_path, BASE, tar_of(File("etc/b", b"two")))
+    load(node, builder, UnpackChoice(snapshotters=("overlay",), discard="after-layer"))
+    load(node, builder, UnpackChoice(snapshotters=("overlay", "fuse")))
+    assert node.images.check("example/app:latest", Platform.local()).complete
+
+
 def test_discard_drops_the_layers_and_nothing_else(
     node: Node, tmp_path: Path, backend: str
 ) -> None:

@@ -27,7 +27,10 @@ def check_threads_are_linearizable(harness: Harness) -> None:
             events: list[Event] = []
             start = threading.Barrier(_CALLERS)
             threads = [
-                threading.Thread(target=_run, args=(other if caller else s, calls, start, events))
+                # One that deadlocks must not keep the program from ending.
+                threading.Thread(
+                    target=_run, args=(other if caller else s, calls, start, events), daemon=True
+                )
                 for caller, calls in enumerate(_scripts(number))
             ]
             for thread in threads:

@@ -43,7 +43,7 @@ class _Meanwhile:
     def __init__(self, call: Callable[[], object]) -> None:
         self.outcome: _Outcome = None
         self._call = call
-        self._thread = threading.Thread(target=self._run, name="conformance race")
+        self._thread = threading.Thread(target=self._run, name="conformance race", daemon=True)
 
     def __call__(self) -> None:
         if self._thread.ident is None:
