@@ -147,6 +147,8 @@ def _call(
         raise
     except Exception as error:  # noqa: BLE001 - the edge: whatever it is, the client is told
         code, message = status(error)
+        if ended.is_set() and isinstance(error, Unavailable):
+            code = grpc.StatusCode.CANCELLED
         failure = error if code is grpc.StatusCode.INTERNAL else None
     finally:
         seconds = time.monotonic() - began

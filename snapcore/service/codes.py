@@ -41,14 +41,15 @@ STATUS_CODES: Final[tuple[tuple[type[SnapcoreError], grpc.StatusCode], ...]] = (
 )
 """The first class that fits decides; of two with one code the first is what it means to us."""
 
-_MOST_CHARACTERS: Final = 1000
-"""Of a message: it travels in a header, and clients take headers of a few KiB only."""
+MESSAGE_BYTES: Final = 1200
+"""Most of a message: it travels in a header, of which clients take a few KiB, and where each byte
+that is not ASCII takes three."""
 
 
 def status(error: BaseException) -> tuple[grpc.StatusCode, str]:
     """Return the status code of a failure, and what to say about it."""
     ours = from_os_error(error, "system call") if isinstance(error, OSError) else error
-    text = " ".join(str(ours).split())[:_MOST_CHARACTERS]
+    text = " ".join(str(ours).split()).encode()[:MESSAGE_BYTES].decode(errors="ignore")
     for kind, code in STATUS_CODES:
         if isinstance(ours, kind):
             return code, text

@@ -13,7 +13,7 @@ from snapcore.service.proto import mount_pb2, snapshots_pb2
 from snapcore.snapshots import Info, Kind, Mounts
 
 MOST_LABELS: Final = 1024
-"""Of one snapshot; with `labels.MAX_LABEL_BYTES` for each, an info always fits into a message."""
+"""Of one request."""
 
 _SECOND: Final = 1_000_000_000
 _KINDS: Final = {
@@ -56,7 +56,7 @@ def labels_of(labels: Mapping[str, str]) -> dict[str, str]:
         InvalidArgument: there are too many.
     """
     if len(labels) > MOST_LABELS:
-        raise InvalidArgument(f"{len(labels)} labels; a snapshot has {MOST_LABELS} at most")
+        raise InvalidArgument(f"{len(labels)} labels; a request gives {MOST_LABELS} at most")
     return dict(labels)
 
 

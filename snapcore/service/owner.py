@@ -30,6 +30,11 @@ def owned_paths(paths: Sequence[str]) -> tuple[str, ...]:
     return (*(path for path in paths if path != _PATH), _PATH) if paths else ()
 
 
+def is_owned(info: Info) -> bool:
+    """Tell whether a client of the service made a snapshot."""
+    return OWNER in info.labels
+
+
 def shown(info: Info) -> Info:
     """Return an info as its client gave it."""
     return replace(info, labels={k: v for k, v in info.labels.items() if k != OWNER})

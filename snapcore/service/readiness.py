@@ -22,6 +22,7 @@ def notify(address: str, *states: str) -> None:
     # An abstract socket is written with @ (sd_notify(3)).
     place = "\0" + address[1:] if address.startswith("@") else address
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+        client.setblocking(False)
         try:
             client.connect(place)
             client.sendall("\n".join(states).encode())

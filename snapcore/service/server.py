@@ -20,7 +20,7 @@ from snapcore.snapshots import Snapshotter
 
 MESSAGE_BYTES: Final = 16 << 20
 """Longest message in either direction (containerd, defaults/defaults.go)."""
-DRAIN_SECONDS: Final = 4.0
+DRAIN_SECONDS: Final = 3.0
 """How long calls may go on that were under way when the end came; then they are cancelled."""
 _THREADS: Final = 32
 _OPTIONS: Final = (

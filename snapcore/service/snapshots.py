@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
 
+from snapcore.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from snapcore.filters import compile_filters
+from snapcore.labels import SNAPSHOT_REF
 from snapcore.service import convert
-from snapcore.service.backends import Backends
+from snapcore.service.backends import Backends, Served
 from snapcore.service.calls import Observer, stream, unary
-from snapcore.service.owner import owned, owned_paths, shown
+from snapcore.service.owner import is_owned, owned, owned_paths, shown
 from snapcore.service.proto import snapshots_pb2 as messages
 from snapcore.snapshots import WALK_FIELDS, Checkpoint, Snapshotter, info_fields
 
@@ -34,13 +37,21 @@ class Snapshots:
     def prepare(
         self, request: messages.PrepareSnapshotRequest, checkpoint: Checkpoint
     ) -> messages.PrepareSnapshotResponse:
-        """Create an Active snapshot."""
-        mounts = self._of(request.snapshotter).prepare(
-            request.key,
-            request.parent,
-            labels=owned(convert.labels_of(request.labels)),
-            checkpoint=checkpoint,
-        )
+        """Create an Active snapshot.
+
+        Where the backend supplies a layer instead, its client records that: it is on disk first.
+        """
+        served = self._backends.of(request.snapshotter)
+        try:
+            mounts = served.snapshotter.prepare(
+                request.key,
+                request.parent,
+                labels=owned(convert.labels_of(request.labels)),
+                checkpoint=checkpoint,
+            )
+        except AlreadyExists:
+            _cover(served, request.labels.get(SNAPSHOT_REF, ""))
+            raise
         return messages.PrepareSnapshotResponse(mounts=convert.mount_messages(mounts))
 
     def view(
@@ -70,19 +81,30 @@ class Snapshots:
         The client records what it was answered, and we cannot withdraw that.
         """
         served = self._backends.of(request.snapshotter)
-        info = served.snapshotter.commit(
-            request.name,
-            request.key,
-            labels=owned(convert.labels_of(request.labels)),
-            parent=request.parent,
-            checkpoint=checkpoint,
-        )
+        try:
+            info = served.snapshotter.commit(
+                request.name,
+                request.key,
+                labels=owned(convert.labels_of(request.labels)),
+                parent=request.parent,
+                checkpoint=checkpoint,
+            )
+        except AlreadyExists:
+            # Clients take it for success.
+            _cover(served, request.name)
+            raise
         served.flush.cover(info)
         return Empty()
 
     def remove(self, request: messages.RemoveSnapshotRequest, checkpoint: Checkpoint) -> Empty:
-        """Remove a snapshot; its files may go as late as in `cleanup`."""
-        self._of(request.snapshotter).remove(request.key, checkpoint=checkpoint)
+        """Remove a snapshot that the service made; its files may go as late as in `cleanup`."""
+        snapshotter = self._of(request.snapshotter)
+        if not is_owned(snapshotter.stat(request.key)):
+            raise FailedPrecondition(
+                f"snapshot {request.key!r} was not made through this service;"
+                " snapcore snapshots rm removes it"
+            )
+        snapshotter.remove(request.key, checkpoint=checkpoint)
         return Empty()
 
     def stat(
@@ -109,7 +131,10 @@ class Snapshots:
     def list(
         self, request: messages.ListSnapshotsRequest, checkpoint: Checkpoint
     ) -> Iterator[messages.ListSnapshotsResponse]:
-        """Yield the snapshots that pass the filters, a page at a time."""
+        """Yield the snapshots that pass the filters, a page at a time.
+
+        Only what was made through the service: containerd removes whatever it does not know.
+        """
         # Filtered here: the backend would see the owner label, and a filter could find it.
         accept = compile_filters(tuple(request.filters), WALK_FIELDS)
         page: list[messages.Info] = []
@@ -117,7 +142,7 @@ class Snapshots:
         for stored in self._of(request.snapshotter).walk(page=PAGE):
             checkpoint()
             info = shown(stored)
-            if not accept(info_fields(info)):
+            if not is_owned(stored) or not accept(info_fields(info)):
                 continue
             message = convert.info_message(info)
             if len(page) == PAGE or (page and size + message.ByteSize() > _PAGE_BYTES):
@@ -142,6 +167,12 @@ class Snapshots:
 
     def _of(self, name: str) -> Snapshotter:
         return self._backends.of(name).snapshotter
+
+
+def _cover(served: Served, name: str) -> None:
+    """Have a snapshot on disk that a client will be told of, if there is one of that name."""
+    with suppress(NotFound, InvalidArgument):
+        served.flush.cover(served.snapshotter.stat(name))
 
 
 def snapshots_handler(backends: Backends, observe: Observer) -> grpc.GenericRpcHandler:

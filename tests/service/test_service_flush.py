@@ -14,11 +14,13 @@ from support.service import Client, refused, served
 
 from snapcore.conformance import MemorySnapshotter, MemoryState
 from snapcore.errors import DataLoss
+from snapcore.labels import SNAPSHOT_REF
 from snapcore.snapshots import (
     Checkpoint,
     Durability,
     FlushReport,
     Info,
+    Kind,
     Labels,
     Probe,
     State,
@@ -31,8 +33,8 @@ from snapcore.snapshots import (
 class Slow(MemorySnapshotter):
     """Commits are pending until a flush, which lasts until a test says so."""
 
-    def __init__(self) -> None:
-        super().__init__(MemoryState())
+    def __init__(self, state: MemoryState | None = None) -> None:
+        super().__init__(state or MemoryState())
         self.flushes = 0
         self.committed = threading.Semaphore(0)
         self.flushing = threading.Semaphore(0)
@@ -46,6 +48,11 @@ class Slow(MemorySnapshotter):
         made = super().commit(name, key, labels, parent, checkpoint)
         self.committed.release()
         return replace(made, state=State.PENDING)
+
+    @hookimpl
+    def stat(self, key: str) -> Info:
+        found = super().stat(key)
+        return found if found.kind is not Kind.COMMITTED else replace(found, state=State.PENDING)
 
     @hookimpl
     def flush(self) -> FlushReport:
@@ -94,6 +101,34 @@ def test_commits_that_come_during_a_flush_share_the_next(client: Client, backend
         for other in others:
             other.result(20)
     assert backend.flushes <= 3
+
+
+def test_who_comes_second_is_told_when_the_first_ones_commit_is_durable(
+    client: Client, backend: Slow
+) -> None:
+    for key in ("k", "other"):
+        client.prepare(key)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(client.commit, "n", "k")
+        assert backend.flushing.acquire(timeout=20)
+        second = threads.submit(client.commit, "n", "other")
+        backend.go_on.release()
+        first.result(20)
+        assert backend.flushing.acquire(timeout=20)
+        assert not second.done()
+        backend.go_on.release()
+        with refused(grpc.StatusCode.ALREADY_EXISTS):
+            second.result(20)
+
+
+def test_a_supplied_layer_is_durable_when_its_client_is_told(tmp_path: Path) -> None:
+    backend = Slow(MemoryState(remote=frozenset({"remote"})))
+    for client in _client(tmp_path, backend, Durability.FLUSH):
+        backend.go_on.release()
+        with refused(grpc.StatusCode.ALREADY_EXISTS):
+            client.prepare("k", labels={SNAPSHOT_REF: "remote"})
+        assert backend.flushes == 1
+        assert client.names() == ["remote"]
 
 
 def test_a_flush_that_fails_fails_all_who_wait(client: Client, backend: Slow) -> None:

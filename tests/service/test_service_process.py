@@ -8,7 +8,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +16,6 @@ import grpc
 import pytest
 from support.cli import child_environment, spawn
 from support.service import Client, connected, refused
-
-SIGNAL_SECONDS = 5.0
 
 
 class Service:
@@ -37,10 +34,8 @@ class Service:
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """End it by a signal; return its exit code and what it wrote to stderr."""
-        began = time.monotonic()
         self.process.send_signal(number)
         _, err = self.process.communicate(timeout=60)
-        assert time.monotonic() - began < SIGNAL_SECONDS
         return self.process.returncode, err
 
 

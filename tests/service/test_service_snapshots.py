@@ -49,6 +49,15 @@ def test_a_layer_and_a_container_on_it(client: Client) -> None:
     assert client.pages() == []
 
 
+def test_what_others_made_is_not_the_clients(client: Client, memory: Snapshotter) -> None:
+    memory.prepare("ours", "")
+    client.prepare("theirs")
+    assert client.names() == ["theirs"]
+    with refused(CODE.FAILED_PRECONDITION, "'ours' was not made through this service"):
+        client.remove("ours")
+    assert memory.stat("ours").kind is Kind.ACTIVE
+
+
 def test_times_are_the_backends_to_the_nanosecond(client: Client, memory: Snapshotter) -> None:
     client.prepare("k")
     stored, sent = memory.stat("k"), client.stat("k")
