@@ -96,7 +96,7 @@ class Area:
         if total < 0:
             raise InvalidArgument(f"ingest {ref!r}: the total is negative: {total}")
         directory = self._layout.ingest(ref)
-        with os_errors(f"ingest {ref!r}"):
+        with os_errors(f"ingest {ref!r} in {directory!r}"):
             make_durable_directory(self._layout.ingests)
             lock = self._lock(ref, directory)
             try:
