@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.content import content_store
+from support.targets import FakeTarget
 
 from snapcore.content import ContentStore
 from snapcore.locks import Owner
@@ -20,3 +21,10 @@ def store(tmp_path: Path) -> Iterator[ContentStore]:
     owner = Owner(str(root))
     yield content_store(str(root), owner)
     owner.close()
+
+
+@pytest.fixture
+def target() -> Iterator[FakeTarget]:
+    """A registry that takes pushes."""
+    with FakeTarget() as server:
+        yield server

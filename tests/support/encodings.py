@@ -18,19 +18,10 @@ from support.histories import SECOND
 from support.layers import Layer
 from support.layout import Layer as Stored
 from support.layout import LayoutBuilder
-from support.tars import BLOCK, GNU, USTAR, V7, decimal, header, long_name, pad, pax
+from support.tars import BLOCK, GNU, TYPE_FLAGS, USTAR, V7, decimal, header, long_name, pad, pax
 
 Dialect: TypeAlias = Literal["pax", "all-pax", "gnu", "ustar", "v7"]
 Compression: TypeAlias = Literal["gzip", "zstd", ""]
-_TYPES: Final = {
-    EntryType.FILE: b"0",
-    EntryType.HARDLINK: b"1",
-    EntryType.SYMLINK: b"2",
-    EntryType.CHARACTER: b"3",
-    EntryType.BLOCK: b"4",
-    EntryType.DIRECTORY: b"5",
-    EntryType.FIFO: b"6",
-}
 _V7_TYPES: Final = (EntryType.FILE, EntryType.HARDLINK, EntryType.SYMLINK, EntryType.DIRECTORY)
 _NAME: Final = 100
 _PREFIX: Final = 155
@@ -172,7 +163,7 @@ def _ustar(name: bytes, item: Entry, data: bytes) -> bytes:
 
 
 def _v7(name: bytes, item: Entry, data: bytes) -> bytes:
-    kind = b"\0" if item.type in (EntryType.FILE, EntryType.DIRECTORY) else _TYPES[item.type]
+    kind = b"\0" if item.type in (EntryType.FILE, EntryType.DIRECTORY) else TYPE_FLAGS[item.type]
     return _block(name, item, data, magic=V7, kind=kind) + pad(data)
 
 
@@ -211,7 +202,7 @@ def _block(
 ) -> bytes:
     return header(
         name[:_NAME],
-        type=kind or _TYPES[item.type],
+        type=kind or TYPE_FLAGS[item.type],
         mode=item.mode,
         uid=item.uid,
         gid=item.gid,

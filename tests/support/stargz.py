@@ -10,9 +10,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import os
-import shutil
-import subprocess
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,14 +22,14 @@ from snapcore.archive import Limits
 from snapcore.oci import Digest
 from snapcore_fuse.formats import BlobRange, LayerSource
 from snapcore_fuse.formats.estargz import EstargzIndex, open_estargz
-from support.images import once, require_tools, run_tool, session_directory
+from support.golang import go_program
+from support.images import run_tool
 
 LIMITS: Final = Limits()
 GZIP: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
-GOPATH: Final = Path("/usr/share/gocode")
 PACKAGE: Final = "golang-github-containerd-stargz-snapshotter-dev"
 _SOURCE: Final = Path(__file__).resolve().parents[2] / "plugins/fuse/tests/estargz"
-_LIBRARY: Final = GOPATH / "src/github.com/containerd/stargz-snapshotter/estargz"
+_LIBRARY: Final = Path("github.com/containerd/stargz-snapshotter/estargz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,30 +49,7 @@ class Estargz:
 
 def estargz_writer(factory: pytest.TempPathFactory) -> Path:
     """Return the compiled writer; skip the calling test where Go or the library is missing."""
-    require_tools("go")
-    if not _LIBRARY.is_dir():
-        pytest.skip(f"not installed: {PACKAGE} (`make setup` as root installs it)")
-    return once(session_directory(factory) / "estargz-writer", _compile) / "estargz"
-
-
-def _compile(directory: Path) -> None:
-    done = subprocess.run(
-        ["go", "build", "-o", str(directory / "estargz"), "main.go"],
-        cwd=_SOURCE,
-        env={
-            **os.environ,
-            "GO111MODULE": "off",
-            "GOPATH": str(GOPATH),
-            "GOFLAGS": "",
-            "GOCACHE": str(directory / "cache"),
-            "CGO_ENABLED": "0",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    shutil.rmtree(directory / "cache")
+    return go_program(factory, _SOURCE, ("build", "main.go"), _LIBRARY, PACKAGE)
 
 
 def go_estargz(

@@ -13,11 +13,22 @@ from dataclasses import dataclass, field
 
 import zstandard
 
+from snapcore.archive import EntryType
+
 BLOCK = 512
 END = bytes(2 * BLOCK)
 USTAR = b"ustar\x0000"
 GNU = b"ustar  \x00"
 V7 = bytes(8)
+TYPE_FLAGS = {
+    EntryType.FILE: b"0",
+    EntryType.HARDLINK: b"1",
+    EntryType.SYMLINK: b"2",
+    EntryType.CHARACTER: b"3",
+    EntryType.BLOCK: b"4",
+    EntryType.DIRECTORY: b"5",
+    EntryType.FIFO: b"6",
+}
 NO_XATTRS: Mapping[bytes, bytes] = {}
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias
 
-from snapcore.archive import EntryType
 from snapcore.archive.types import Entry
 from snapcore.errors import RefusedInput, SnapcoreError
 from snapcore.oci import Digest
@@ -16,21 +15,12 @@ from support.hostile_tars import HOSTILE
 from support.layer_cases import BASE, Changes
 from support.layers import Layer, symlink
 from support.layout import Compression
-from support.tars import Meta
+from support.tars import TYPE_FLAGS, Meta
 
 CANARY: Final = b"/@canary@"
 """In link targets: the absolute path of the tree that lies beside the node's root."""
 LINKS: Final = ("canary", "up", "in")
 Verdict: TypeAlias = type[SnapcoreError] | Layer
-_FLAGS: Final = {
-    EntryType.FILE: b"0",
-    EntryType.HARDLINK: b"1",
-    EntryType.SYMLINK: b"2",
-    EntryType.CHARACTER: b"3",
-    EntryType.BLOCK: b"4",
-    EntryType.DIRECTORY: b"5",
-    EntryType.FIFO: b"6",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +147,7 @@ def encode(layer: Layer, canary: bytes = CANARY, *lead: bytes) -> bytes:
 def _encode(item: Entry, data: bytes) -> bytes:
     return tars.entry(
         b"/".join(item.path),
-        _FLAGS[item.type],
+        TYPE_FLAGS[item.type],
         Meta(item.mode, item.uid, item.gid, item.mtime, dict(item.xattrs)),
         link=item.link,
         data=data,
