@@ -115,17 +115,25 @@ def _look_only(config: NodeConfig, resources: ExitStack) -> Ground:
     return Ground(metadata, content, None, Reserve(config.root, writable=False))
 
 
-def _tidy(what: str, work: Callable[[], object]) -> None:
-    """Clear up what others left; that it fails is told, and no reason to refuse the node."""
+def _tidy(what: str, work: Callable[[], int]) -> None:
+    """Clear up what others left, and tell how much; that it fails is no reason to refuse the node.
+
+    Args:
+        what: the class of things.
+        work: does it, and returns how many there were.
+    """
     try:
-        work()
+        if count := work():
+            _log.info("cleared up %s: %d", what, count)
     except SnapcoreError as error:
         _log.warning("cannot clear up %s: %s", what, error)
 
 
-def _bury_dead(config: NodeConfig) -> None:
+def _bury_dead(config: NodeConfig) -> int:
     try:
-        remove_dead_owners(config.root, lambda owner: bury(os.path.join(config.state, owner)))
+        return remove_dead_owners(
+            config.root, lambda owner: bury(os.path.join(config.state, owner))
+        )
     except OSError as error:
         raise from_os_error(error, f"{error.filename!r}") from error
 

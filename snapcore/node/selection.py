@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,6 +26,8 @@ from snapcore.snapshots import (
     snapshotter_options,
 )
 from snapcore.unpack import reclaim, remove_leftovers
+
+_log = logging.getLogger(__name__)
 
 
 class Snapshotters:
@@ -199,8 +202,13 @@ class Snapshotters:
         """Record that it is used here, and clear away what dead processes left in it."""
         try:
             self._records.record(name, self._config.plugins.get(name, {}))
-            remove_leftovers(snapshotter, self._config.root)
-            reclaim(snapshotter)
+            found = {
+                "unfinished snapshots": len(remove_leftovers(snapshotter, self._config.root)),
+                "directories": reclaim(snapshotter),
+            }
+            for what, count in found.items():
+                if count:
+                    _log.info("cleared up %s of %s: %d", what, name, count)
         except BaseException:
             snapshotter.close()
             raise

@@ -83,7 +83,7 @@ def is_in_progress(root: str, key: str) -> bool:
     return owner_alive(root, key[len(EXTRACT_PREFIX) :][:_OWNER_LENGTH])
 
 
-def reclaim(snapshotter: Snapshotter, checkpoint: Checkpoint = no_checkpoint) -> None:
+def reclaim(snapshotter: Snapshotter, checkpoint: Checkpoint = no_checkpoint) -> int:
     """Finish what removals have left to `cleanup`; a failure is only logged.
 
     The work that asks for it is done already, and whoever comes next tries again.
@@ -91,8 +91,12 @@ def reclaim(snapshotter: Snapshotter, checkpoint: Checkpoint = no_checkpoint) ->
     Args:
         snapshotter: whose files to delete.
         checkpoint: called again and again; what it raises ends the work.
+
+    Returns:
+        How many directories are gone.
     """
     try:
-        snapshotter.cleanup(checkpoint=checkpoint)
+        return snapshotter.cleanup(checkpoint=checkpoint).directories
     except SnapcoreError as error:
         _log.warning("cannot finish removals of snapshotter %r: %s", snapshotter.name, error)
+        return 0

@@ -23,6 +23,22 @@ def _leave(root: Path) -> Path:
     return place
 
 
+def test_the_next_one_tells_by_class_what_it_clears_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Node.open(NodeConfig.at(str(tmp_path))) as node:
+        node.snapshotter("native").prepare(f"extract-{DEAD}-1 layer", "")
+        (tmp_path / "content/ingest/begun").mkdir(parents=True)
+    (tmp_path / "owner" / DEAD).touch()
+    caplog.set_level("INFO")
+    with Node.open(NodeConfig.at(str(tmp_path))) as node:
+        node.snapshotter("native")
+    told = [message for message in caplog.messages if message.startswith("cleared up ")]
+    assert [message.rpartition(": ")[2] for message in told] == ["1"] * 4, told
+    for what in ("after dead processes", "downloads", "unfinished snapshots of", "directories of"):
+        assert any(what in message for message in told), told
+
+
 def test_the_next_one_removes_it(tmp_path: Path) -> None:
     place = _leave(tmp_path)
     with Node.open(NodeConfig.at(str(tmp_path))):
