@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from snapcore.errors import InvalidArgument
 
@@ -51,12 +51,39 @@ class Fields(Protocol):
 Predicate = Callable[[Fields], bool]
 
 
-def compile_filters(filters: Sequence[str], known: Collection[str] = ()) -> Predicate:
+class Pattern(Protocol):
+    """A compiled regular expression."""
+
+    def search(self, text: str, /) -> object | None:
+        """Return something if it is found anywhere in `text`, else None."""
+
+
+Patterns: TypeAlias = Callable[[str], Pattern]
+"""Compiles a regular expression; raises ValueError, with the reason, where it is none."""
+
+
+def backtracking(source: str) -> Pattern:
+    """Compile by Python's own engine: nothing to install, and time without a bound.
+
+    Raises:
+        ValueError: it is no regular expression.
+    """
+    try:
+        return re.compile(source)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+
+
+def compile_filters(
+    filters: Sequence[str], known: Collection[str] = (), patterns: Patterns = backtracking
+) -> Predicate:
     """Compile filters into one predicate.
 
     Args:
         filters: OR-ed; none at all, or an empty one among them, lets everything pass.
         known: the first components that field paths may have; none means any.
+        patterns: compiles regular expressions; who takes filters from strangers needs another
+            engine than the default.
 
     Returns:
         The predicate; it is pure and may be used by several threads.
@@ -64,7 +91,7 @@ def compile_filters(filters: Sequence[str], known: Collection[str] = ()) -> Pred
     Raises:
         InvalidArgument: a filter does not parse; the message names it and the position.
     """
-    alternatives = tuple(_Parser(text, known).parse() for text in filters)
+    alternatives = tuple(_Parser(text, known, patterns).parse() for text in filters)
     if not alternatives:
         return lambda _fields: True
     return lambda fields: any(
@@ -94,7 +121,7 @@ class _Selector:
     path: tuple[str, ...]
     operator: str
     value: str
-    pattern: re.Pattern[str] | None
+    pattern: Pattern | None
 
     def matches(self, fields: Fields) -> bool:
         found = fields(self.path)
@@ -110,11 +137,12 @@ class _Selector:
 class _Parser:
     """One pass over one filter."""
 
-    __slots__ = ("_at", "_known", "_text")
+    __slots__ = ("_at", "_known", "_patterns", "_text")
 
-    def __init__(self, text: str, known: Collection[str]) -> None:
+    def __init__(self, text: str, known: Collection[str], patterns: Patterns) -> None:
         self._text = text
         self._known = known
+        self._patterns = patterns
         self._at = 0
 
     def parse(self) -> tuple[_Selector, ...]:
@@ -166,7 +194,7 @@ class _Parser:
             raise self._error("expected a value")
         return value[0]
 
-    def _pattern(self) -> re.Pattern[str]:
+    def _pattern(self) -> Pattern:
         start = self._at
         delimited = self._take(_DELIMITED)
         if delimited is None:
@@ -174,8 +202,8 @@ class _Parser:
         else:
             source = delimited[2].replace("\\" + delimited[1], delimited[1])
         try:
-            return re.compile(source)
-        except re.error as error:
+            return self._patterns(source)
+        except ValueError as error:
             self._at = start
             raise self._error(f"bad regular expression: {error}") from error
 

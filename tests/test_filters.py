@@ -96,6 +96,8 @@ def test_filters_are_alternatives() -> None:
         (r'name=="a\qb"', 8, "escape"),
         (r'name=="\UFFFFFFFF"', 7, "escape"),
         ("name~=(", 6, "regular expression"),
+        ("name~=a{99999999999}", 6, "regular expression"),
+        (f"name~={'(' * 5000}", 6, "regular expression"),
         ('name~="["', 6, "regular expression"),
         ("size==3", 0, "unknown field; there are kind, labels, name"),
     ],

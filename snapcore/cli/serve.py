@@ -24,9 +24,9 @@ def serve(context: click.Context, address: str) -> None:
     All that are named by --snapshotter, else those of the configuration. SIGTERM ends it, within
     five seconds.
     """
-    if importlib.util.find_spec("grpc") is None:
-        raise Unimplemented("serving needs gRPC: pip install 'snapcore[service]'")
-    from snapcore.service import log_call, notify, serving, socket_path
+    if not all(importlib.util.find_spec(name) for name in ("grpc", "re2")):
+        raise Unimplemented("serving needs gRPC and RE2: pip install 'snapcore[service]'")
+    from snapcore.service import log_call, serving, socket_path, tell
 
     session = Session.of(context)
     path = socket_path(address)
@@ -40,7 +40,7 @@ def serve(context: click.Context, address: str) -> None:
             with serving(path, snapshotters, [log_call]):
                 _until_sigterm(manager, f"serving {', '.join(names)} at {path}")
         finally:
-            notify(manager, "STATUS=stopped")
+            tell(manager, "STATUS=stopped")
 
 
 def _until_sigterm(manager: str, what: str) -> None:
@@ -49,11 +49,11 @@ def _until_sigterm(manager: str, what: str) -> None:
     Whoever was told may send it at once, so that saying it is part of the waiting. Ctrl-C is
     raised as ever.
     """
-    from snapcore.service import notify
+    from snapcore.service import notify, tell
 
     try:
         notify(manager, "READY=1", f"STATUS={what}")
         click.echo(f"snapcore: {what}", err=True)
         threading.Event().wait()
     except Interrupted:
-        notify(manager, "STOPPING=1")
+        tell(manager, "STOPPING=1")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from snapcore.service.calls import Observer as Observer
     from snapcore.service.log import log_call as log_call
     from snapcore.service.readiness import notify as notify
+    from snapcore.service.readiness import tell as tell
     from snapcore.service.server import serving as serving
 
 __getattr__ = on_first_use(
@@ -25,6 +26,7 @@ __getattr__ = on_first_use(
         "Observer": "calls",
         "log_call": "log",
         "notify": "readiness",
+        "tell": "readiness",
         "serving": "server",
     },
 )

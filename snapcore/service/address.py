@@ -10,10 +10,10 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
-from snapcore.errors import FailedPrecondition, InvalidArgument, PermissionDenied, from_os_error
+from snapcore.errors import FailedPrecondition, InvalidArgument, from_os_error
 from snapcore.locks import FileLock
 
 _LONGEST: Final = 107
@@ -46,18 +46,25 @@ def claimed(path: str) -> Iterator[None]:
     Raises:
         FailedPrecondition: a living process serves there; something else is there; or others
             may use the directory.
-        PermissionDenied: the directory cannot be used.
+        SnapcoreError: the directory cannot be used.
     """
     directory = os.path.dirname(path)
     _private(directory)
     lock = FileLock(f"{path}.lock")
-    if not lock.try_acquire():
+    try:
+        free = lock.try_acquire()
+    except OSError as error:
+        raise from_os_error(error, f"lock file {lock.path!r}") from error
+    if not free:
         raise FailedPrecondition(f"another process serves at {path!r}")
     try:
         _clear(path)
         yield
     finally:
-        lock.discard()
+        # The next one makes another if somebody has taken it away.
+        with suppress(OSError):
+            lock.discard()
+        lock.release()
 
 
 def _private(directory: str) -> None:
@@ -75,17 +82,25 @@ def _private(directory: str) -> None:
 
 def _clear(path: str) -> None:
     try:
-        mode = os.lstat(path).st_mode
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise FailedPrecondition(f"{path!r} is there and is not a socket")
+        if _is_listened_to(path):
+            raise FailedPrecondition(f"another process serves at {path!r}")
+        os.unlink(path)
     except FileNotFoundError:
         return
-    if not stat.S_ISSOCK(mode):
-        raise FailedPrecondition(f"{path!r} is there and is not a socket")
+    except OSError as error:
+        raise from_os_error(error, f"socket {path!r}") from error
+
+
+def _is_listened_to(path: str) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        # So that a process which takes no more connections is not waited for.
+        client.setblocking(False)
         try:
             client.connect(path)
         except ConnectionRefusedError:
-            os.unlink(path)
-        except OSError as error:
-            raise PermissionDenied(f"cannot tell who serves at {path!r}: {error}") from error
-        else:
-            raise FailedPrecondition(f"another process serves at {path!r}")
+            return False
+        except BlockingIOError:
+            return True
+    return True

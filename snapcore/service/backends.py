@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from snapcore.errors import InvalidArgument
+from snapcore.service.convert import check_count
+from snapcore.service.owner import shown
 from snapcore.snapshots import Durability, Info, Snapshotter, State
+from snapcore.snapshots.keys import updated_labels
 
 
 class GroupedFlush:
@@ -48,6 +52,22 @@ class Served:
     def __init__(self, snapshotter: Snapshotter) -> None:
         self.snapshotter: Final = snapshotter
         self.flush: Final = GroupedFlush(snapshotter)
+        self._updates = threading.Lock()
+
+    def update(self, info: Info, paths: Sequence[str]) -> Info:
+        """Change labels, such that the snapshot has no more of them than a request may give.
+
+        Otherwise updates of single labels could make it larger than a message.
+
+        Raises:
+            InvalidArgument: it would have too many; or as `Snapshotter.update`.
+        """
+        with self._updates:
+            if paths:
+                stored = self.snapshotter.stat(info.name)
+                labels = updated_labels(stored.labels, info, tuple(paths))
+                check_count(shown(replace(stored, labels=labels)).labels)
+            return self.snapshotter.update(info, paths)
 
 
 class Backends:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, NoReturn, Protocol, Self, TypeAlias, TypeVar
+from typing import Final, Generic, NoReturn, Protocol, Self, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -77,15 +78,46 @@ class Malformed:
     reason: str
 
 
+class _Answer(Generic[_Q, _A]):
+    """A method that gives one answer, as gRPC calls it.
+
+    Attributes:
+        experimental_thread_pool: where gRPC calls it, None for the server's own threads
+            (grpc, _server.py).
+    """
+
+    def __init__(
+        self,
+        method: str,
+        work: Unary[_Q, _A],
+        observe: Observer,
+        threads: ThreadPoolExecutor | None,
+    ) -> None:
+        self._method, self._work, self._observe = method, work, observe
+        self.experimental_thread_pool: Final = threads
+
+    def __call__(self, request: _Q | Malformed, context: Context) -> _A:
+        with _call(self._method, request, context, self._observe) as checkpoint:
+            return self._work(_sound(request), checkpoint)
+
+
 def unary(
-    method: str, work: Unary[_Q, _A], request_class: type[_Q], observe: Observer
+    method: str,
+    work: Unary[_Q, _A],
+    request_class: type[_Q],
+    observe: Observer,
+    threads: ThreadPoolExecutor | None = None,
 ) -> grpc.RpcMethodHandler:
-    """Return gRPC's handler of a method that gives one answer."""
+    """Return gRPC's handler of a method that gives one answer.
 
-    def answer(request: _Q | Malformed, context: Context) -> _A:
-        with _call(method, request, context, observe) as checkpoint:
-            return work(_sound(request), checkpoint)
-
+    Args:
+        method: its name.
+        work: what it does.
+        request_class: of its requests.
+        observe: told of each call.
+        threads: where it runs, so that it waits for no other method; None for all others.
+    """
+    answer = _Answer(method, work, observe, threads)
     return grpc.unary_unary_rpc_method_handler(
         answer, _parser(request_class), lambda message: message.SerializeToString()
     )

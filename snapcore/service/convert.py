@@ -13,7 +13,7 @@ from snapcore.service.proto import mount_pb2, snapshots_pb2
 from snapcore.snapshots import Info, Kind, Mounts
 
 MOST_LABELS: Final = 1024
-"""Of one request."""
+"""Of one request, and of one snapshot: with them all it still fits into a message."""
 
 _SECOND: Final = 1_000_000_000
 _KINDS: Final = {
@@ -55,9 +55,18 @@ def labels_of(labels: Mapping[str, str]) -> dict[str, str]:
     Raises:
         InvalidArgument: there are too many.
     """
-    if len(labels) > MOST_LABELS:
-        raise InvalidArgument(f"{len(labels)} labels; a request gives {MOST_LABELS} at most")
+    check_count(labels)
     return dict(labels)
+
+
+def check_count(labels: Mapping[str, str]) -> None:
+    """Check how many labels a snapshot would have.
+
+    Raises:
+        InvalidArgument: there are too many.
+    """
+    if len(labels) > MOST_LABELS:
+        raise InvalidArgument(f"{len(labels)} labels; a snapshot has {MOST_LABELS} at most")
 
 
 def mount_messages(mounts: Mounts) -> list[mount_pb2.Mount]:

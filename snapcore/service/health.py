@@ -7,6 +7,7 @@ take "unimplemented" for "healthy".
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import grpc
@@ -48,7 +49,15 @@ class Health:
         return answers(status=answers.NOT_SERVING if stopping else answers.SERVING)
 
 
-def health_handler(health: Health, observe: Observer) -> grpc.GenericRpcHandler:
-    """Return gRPC's handler of the service."""
-    check = unary("Check", health.check, health_pb2.HealthCheckRequest, observe)
+def health_handler(
+    health: Health, observe: Observer, threads: ThreadPoolExecutor
+) -> grpc.GenericRpcHandler:
+    """Return gRPC's handler of the service.
+
+    Args:
+        health: what it tells.
+        observe: told of each call.
+        threads: its own, so that it answers while all others are busy.
+    """
+    check = unary("Check", health.check, health_pb2.HealthCheckRequest, observe, threads)
     return grpc.method_handlers_generic_handler(SERVICE, {"Check": check})

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import socket
+from typing import Final
 
 from snapcore.errors import Unavailable
+
+_log: Final = logging.getLogger("snapcore.service")
 
 
 def notify(address: str, *states: str) -> None:
@@ -28,3 +32,11 @@ def notify(address: str, *states: str) -> None:
             client.sendall("\n".join(states).encode())
         except OSError as error:
             raise Unavailable(f"the service manager at {address!r} does not answer") from error
+
+
+def tell(address: str, *states: str) -> None:
+    """Tell the service manager of states as `notify` does, where it may as well not hear them."""
+    try:
+        notify(address, *states)
+    except Unavailable as error:
+        _log.warning("%s", error)

@@ -23,6 +23,7 @@ MESSAGE_BYTES: Final = 16 << 20
 DRAIN_SECONDS: Final = 3.0
 """How long calls may go on that were under way when the end came; then they are cancelled."""
 _THREADS: Final = 32
+_HEALTH_THREADS: Final = 2
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", MESSAGE_BYTES),
@@ -43,7 +44,7 @@ def serving(
         observers: told of every call.
 
     Raises:
-        FailedPrecondition, PermissionDenied: as `claimed`.
+        SnapcoreError: as `claimed`.
         Unavailable: nothing can listen there.
     """
 
@@ -52,21 +53,29 @@ def serving(
             observer(call)
 
     health = Health(SERVICE)
-    handlers = (snapshots_handler(Backends(snapshotters), observe), health_handler(health, observe))
-    with claimed(path), ThreadPoolExecutor(_THREADS, "snapcore-call") as threads:
+    with (
+        claimed(path),
+        ThreadPoolExecutor(_HEALTH_THREADS, "snapcore-health") as reserve,
+        ThreadPoolExecutor(_THREADS, "snapcore-call") as threads,
+    ):
+        handlers = (
+            snapshots_handler(Backends(snapshotters), observe),
+            health_handler(health, observe, reserve),
+        )
         server = grpc.server(threads, handlers=handlers, options=_OPTIONS)
-        _listen(server, path)
-        server.start()
         try:
+            _start(server, path)
             yield
         finally:
             health.stop()
             server.stop(DRAIN_SECONDS).wait()
 
 
-def _listen(server: grpc.Server, path: str) -> None:
+def _start(server: grpc.Server, path: str) -> None:
     try:
         server.add_insecure_port(f"unix:{path}")
-    except RuntimeError as error:
+        # One that has not been started cannot be stopped, and would keep its socket.
+        server.start()
+        os.chmod(path, 0o600)
+    except (RuntimeError, OSError) as error:
         raise Unavailable(f"cannot listen at {path!r}: {error}") from error
-    os.chmod(path, 0o600)

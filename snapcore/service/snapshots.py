@@ -11,14 +11,14 @@ import grpc
 from google.protobuf.empty_pb2 import Empty
 
 from snapcore.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
-from snapcore.filters import compile_filters
 from snapcore.labels import SNAPSHOT_REF
 from snapcore.service import convert
 from snapcore.service.backends import Backends, Served
 from snapcore.service.calls import Observer, stream, unary
 from snapcore.service.owner import is_owned, owned, owned_paths, shown
+from snapcore.service.patterns import accepting
 from snapcore.service.proto import snapshots_pb2 as messages
-from snapcore.snapshots import WALK_FIELDS, Checkpoint, Snapshotter, info_fields
+from snapcore.snapshots import Checkpoint, Snapshotter, info_fields
 
 SERVICE: Final = "containerd.services.snapshots.v1.Snapshots"
 PAGE: Final = 100
@@ -122,10 +122,10 @@ class Snapshots:
         checkpoint: Checkpoint,  # noqa: ARG002 - as for `mounts`
     ) -> messages.UpdateSnapshotResponse:
         """Change labels."""
+        served = self._backends.of(request.snapshotter)
         wanted = convert.update_of(request.info)
-        info = self._of(request.snapshotter).update(
-            replace(wanted, labels=owned(wanted.labels)), owned_paths(request.update_mask.paths)
-        )
+        wanted = replace(wanted, labels=owned(wanted.labels))
+        info = served.update(wanted, owned_paths(request.update_mask.paths))
         return messages.UpdateSnapshotResponse(info=convert.info_message(shown(info)))
 
     def list(
@@ -136,7 +136,7 @@ class Snapshots:
         Only what was made through the service: containerd removes whatever it does not know.
         """
         # Filtered here: the backend would see the owner label, and a filter could find it.
-        accept = compile_filters(tuple(request.filters), WALK_FIELDS)
+        accept = accepting(request.filters)
         page: list[messages.Info] = []
         size = 0
         for stored in self._of(request.snapshotter).walk(page=PAGE):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from snapcore.errors import FailedPrecondition, InvalidArgument
+from snapcore.errors import FailedPrecondition, InvalidArgument, SnapcoreError
 from snapcore.service.address import claimed, socket_path
 
 
@@ -64,6 +66,34 @@ def test_the_socket_of_a_dead_process_is_replaced_and_a_living_one_is_not(tmp_pa
         assert os.path.exists(path)
     with claimed(path):
         assert not os.path.exists(path)
+
+
+def test_a_process_that_takes_no_more_connections_is_not_waited_for(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    path = str(tmp_path / "s")
+    with ExitStack() as stack:
+        sockets = [
+            stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) for _ in range(2)
+        ]
+        sockets[0].bind(path)
+        sockets[0].listen(0)
+        sockets[1].connect(path)
+        with pytest.raises(FailedPrecondition, match="another process"), claimed(path):
+            pass
+
+
+def test_a_lock_file_that_is_none_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    path = tmp_path / "s"
+    (tmp_path / "s.lock").mkdir()
+    with pytest.raises(SnapcoreError, match=r"lock file '.*s.lock'"), claimed(str(path)):
+        pass
+
+
+def test_who_takes_the_directory_away_changes_nothing(tmp_path: Path, census: None) -> None:
+    directory = tmp_path / "d"
+    with claimed(str(directory / "s")):
+        shutil.rmtree(directory)
 
 
 def test_what_is_no_socket_is_left_alone(tmp_path: Path) -> None:

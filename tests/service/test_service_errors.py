@@ -138,7 +138,9 @@ def test_a_message_fits_into_a_header(service: Served) -> None:
         pytest.param(lambda client: client.prepare(""), id="empty"),
         pytest.param(lambda client: client.prepare("a\0b"), id="nul"),
         pytest.param(lambda client: client.prepare("k" * 4097), id="long"),
+        pytest.param(lambda client: client.commit("a\0b", "k"), id="nul-in-name"),
         pytest.param(lambda client: client.prepare("k", labels={"": "x"}), id="label-key"),
+        pytest.param(lambda client: client.prepare("k", labels={"\0": "x"}), id="nul-in-label"),
         pytest.param(lambda client: client.prepare("k", labels={"a": "x" * 5000}), id="label"),
         pytest.param(
             lambda client: client.prepare("k", labels={f"{n}": "x" for n in range(10_000)}),
@@ -146,8 +148,15 @@ def test_a_message_fits_into_a_header(service: Served) -> None:
         ),
         pytest.param(lambda client: client.pages("name=="), id="filter"),
         pytest.param(lambda client: client.pages("size==1"), id="filter-field"),
+        pytest.param(lambda client: client.pages("name~=/(/"), id="expression"),
+        pytest.param(lambda client: client.pages("name~=/(x{1000}){1000}/"), id="expression-size"),
+        pytest.param(lambda client: client.pages(*["name==x"] * 10_000), id="filters-size"),
         pytest.param(lambda client: client.update("k", {}, kind=99), id="kind"),
         pytest.param(lambda client: client.raw("Stat", b"\x12\x02\xff\xfe"), id="not-utf-8"),
+        pytest.param(
+            lambda client: client.raw("Prepare", b"\x22\x08\x0a\x01a\x12\x03\xff\xfe\xfd"),
+            id="label-not-utf-8",
+        ),
         pytest.param(lambda client: client.raw("Prepare", b"\xff" * 100), id="no-message"),
     ],
 )
@@ -217,6 +226,44 @@ def test_streams_that_are_never_read_or_finished_do_not_stop_others(service: Ser
             stack.callback(call.cancel)
             next(call)
         assert service.client.stat("k000").name == "k000"
+
+
+def test_an_expression_of_exponential_time_takes_no_time(service: Served) -> None:
+    service.client.prepare("a" * 4000)
+    assert service.client.names("name~=/^(a|a)*(a+)+(.*)*$/,name~=/(a*)*b$/") == []
+
+
+@pytest.mark.parametrize("messages", [0, 2])
+def test_a_call_has_one_message(service: Served, messages: int) -> None:
+    request = snapshots_pb2.PrepareSnapshotRequest(key="k").SerializeToString()
+    call = service.client.channel.stream_unary(f"/{SNAPSHOTS}/Prepare")
+    if messages:
+        call(iter([request] * messages), timeout=20)
+    else:
+        with refused(CODE.UNIMPLEMENTED, "exactly one request message"):
+            call(iter([]), timeout=20)
+    assert service.client.names() == ["k"] * bool(messages)
+
+
+def test_health_is_told_while_all_threads_are_busy(service: Served) -> None:
+    usage = service.client.channel.unary_unary(f"/{SNAPSHOTS}/Usage")
+    with ExitStack() as stack:
+        for _ in range(40):
+            stack.callback(usage.future(TestTheEndOfACall.REQUEST).cancel)
+        assert service.backend.working.wait(20)
+        assert service.client.health() == 1
+        service.backend.stopped.set()
+
+
+def test_a_socket_that_cannot_be_made_private_is_not_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, census: None
+) -> None:
+    def refuse(path: str, mode: int) -> None:
+        raise PermissionError(1, "Operation not permitted", path)
+
+    monkeypatch.setattr("snapcore.service.server.os.chmod", refuse)
+    with pytest.raises(errors.Unavailable, match="cannot listen at"), served(tmp_path):
+        pass
 
 
 class TestTheEndOfACall:

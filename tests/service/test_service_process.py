@@ -77,6 +77,14 @@ def test_it_is_ready_when_it_says_so_and_ends_by_sigterm(tmp_path: Path) -> None
     assert list(service.socket.parent.iterdir()) == []
 
 
+def test_a_service_manager_that_is_gone_does_not_make_its_end_a_failure(tmp_path: Path) -> None:
+    with running(tmp_path, "--snapshotter", "native") as (service, _):
+        (tmp_path / "manager").unlink()
+        code, err = service.stop()
+    assert code == 0
+    assert "the service manager at" in err
+
+
 def test_ctrl_c_interrupts_it(tmp_path: Path) -> None:
     with running(tmp_path, "--snapshotter", "native") as (service, _):
         code, _ = service.stop(signal.SIGINT)

@@ -130,6 +130,24 @@ def test_update_masks(client: Client) -> None:
         client.update("k", {}, ["parent"])
 
 
+def test_expressions_have_the_syntax_of_containerds(client: Client) -> None:
+    client.prepare("k")
+    assert client.names(r"name~=/^\pL\z/") == ["k"]
+    with refused(CODE.INVALID_ARGUMENT, "invalid perl operator"):
+        client.names("name~=/(?=k)/")
+
+
+def test_labels_do_not_grow_by_updates_of_single_ones(client: Client) -> None:
+    client.prepare("k", labels={f"{number}": "x" for number in range(1000)})
+    more = {f"more-{number}": "y" for number in range(24)}
+    client.update("k", more, [f"labels.{name}" for name in more])
+    with refused(CODE.INVALID_ARGUMENT, "1025 labels; a snapshot has 1024 at most"):
+        client.update("k", {"one": "z"}, ["labels.one"])
+    client.update("k", {"0": "", "one": "z"}, ["labels.0", "labels.one"])
+    assert len(client.stat("k").labels) == 1024
+    assert dict(client.update("k", {"a": "1"}, ["labels"]).labels) == {"a": "1"}
+
+
 class TestOwner:
     """What the client made is marked as its own, and it never sees how."""
 
