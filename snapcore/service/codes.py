@@ -41,6 +41,15 @@ STATUS_CODES: Final[tuple[tuple[type[SnapcoreError], grpc.StatusCode], ...]] = (
 )
 """The first class that fits decides; of two with one code the first is what it means to us."""
 
+_FOREIGN: Final = {
+    grpc.StatusCode.CANCELLED: Unavailable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: Unavailable,
+    grpc.StatusCode.ABORTED: Unavailable,
+    grpc.StatusCode.OUT_OF_RANGE: InvalidArgument,
+    grpc.StatusCode.UNAUTHENTICATED: PermissionDenied,
+}
+"""What we answer with none of, and others may."""
+
 MESSAGE_BYTES: Final = 1200
 """Most of a message: it travels in a header, of which clients take a few KiB, and where each byte
 that is not ASCII takes three."""
@@ -55,3 +64,20 @@ def status(error: BaseException) -> tuple[grpc.StatusCode, str]:
             return code, text
     # What else came out of a plugin may say anything, and is for the log alone.
     return grpc.StatusCode.INTERNAL, f"internal error: {type(error).__name__}"
+
+
+def failure(code: grpc.StatusCode, text: str) -> SnapcoreError:
+    """Return what a status code means that came back from a service.
+
+    A code that says nothing (`UNKNOWN`: containerd's for errors without a class of their own) is
+    a ContractError: a snapshotter has no errors but those of the contract.
+
+    Args:
+        code: any but OK.
+        text: what the service said about it.
+    """
+    message = " ".join(text.split())
+    for kind, ours in STATUS_CODES:
+        if ours is code:
+            return kind(message)
+    return _FOREIGN.get(code, ContractError)(message)

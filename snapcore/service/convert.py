@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from snapcore.errors import InvalidArgument
+from snapcore.errors import ContractError, InvalidArgument
 from snapcore.mount import Mount
 from snapcore.service.proto import mount_pb2, snapshots_pb2
 from snapcore.snapshots import Info, Kind, Mounts
@@ -33,6 +33,24 @@ def info_message(info: Info) -> snapshots_pb2.Info:
         created_at=_timestamp(info.created),
         updated_at=_timestamp(info.updated),
         labels=dict(info.labels),
+    )
+
+
+def info_of(message: snapshots_pb2.Info) -> Info:
+    """Return the info of a message. It is durable as far as anybody can say: others do not tell.
+
+    Raises:
+        ContractError: of a kind that there is not.
+    """
+    if message.kind not in _KINDS_BACK:
+        raise ContractError(f"snapshot {message.name!r} is of no kind there is ({message.kind})")
+    return Info(
+        _KINDS_BACK[message.kind],
+        message.name,
+        parent=message.parent,
+        labels=dict(message.labels),
+        created=message.created_at.ToNanoseconds(),
+        updated=message.updated_at.ToNanoseconds(),
     )
 
 
@@ -72,6 +90,14 @@ def check_count(labels: Mapping[str, str]) -> None:
 def mount_messages(mounts: Mounts) -> list[mount_pb2.Mount]:
     """Return the messages of a mount list."""
     return [_mount_message(mount) for mount in mounts]
+
+
+def mounts_of(messages: Iterable[mount_pb2.Mount]) -> Mounts:
+    """Return the mount list of messages."""
+    return tuple(
+        Mount(each.type, each.source, target=each.target, options=tuple(each.options))
+        for each in messages
+    )
 
 
 def _mount_message(mount: Mount) -> mount_pb2.Mount:

@@ -15,11 +15,11 @@ from snapcore.service.address import claimed
 from snapcore.service.backends import Backends
 from snapcore.service.calls import CallRecord, Observer
 from snapcore.service.health import Health, health_handler
-from snapcore.service.snapshots import SERVICE, snapshots_handler
+from snapcore.service.introspection import introspection_handler
+from snapcore.service.names import MESSAGE_BYTES, SNAPSHOTS
+from snapcore.service.snapshots import snapshots_handler
 from snapcore.snapshots import Snapshotter
 
-MESSAGE_BYTES: Final = 16 << 20
-"""Longest message in either direction (containerd, defaults/defaults.go)."""
 DRAIN_SECONDS: Final = 3.0
 """How long calls may go on that were under way when the end came; then they are cancelled."""
 _THREADS: Final = 32
@@ -52,7 +52,7 @@ def serving(
         for observer in observers:
             observer(call)
 
-    health = Health(SERVICE)
+    health = Health(SNAPSHOTS)
     with (
         claimed(path),
         ThreadPoolExecutor(_HEALTH_THREADS, "snapcore-health") as reserve,
@@ -60,6 +60,7 @@ def serving(
     ):
         handlers = (
             snapshots_handler(Backends(snapshotters), observe),
+            introspection_handler(tuple(snapshotters), observe),
             health_handler(health, observe, reserve),
         )
         server = grpc.server(threads, handlers=handlers, options=_OPTIONS)

@@ -15,12 +15,12 @@ from snapcore.labels import SNAPSHOT_REF
 from snapcore.service import convert
 from snapcore.service.backends import Backends, Served
 from snapcore.service.calls import Observer, stream, unary
+from snapcore.service.names import SNAPSHOTS
 from snapcore.service.owner import is_owned, owned, owned_paths, shown
 from snapcore.service.patterns import accepting
 from snapcore.service.proto import snapshots_pb2 as messages
 from snapcore.snapshots import Checkpoint, Snapshotter, info_fields
 
-SERVICE: Final = "containerd.services.snapshots.v1.Snapshots"
 PAGE: Final = 100
 """Most infos in a message of a list (containerd: the same)."""
 
@@ -190,4 +190,4 @@ def snapshots_handler(backends: Backends, observe: Observer) -> grpc.GenericRpcH
         "Usage": unary("Usage", work.usage, messages.UsageRequest, observe),
         "Cleanup": unary("Cleanup", work.cleanup, messages.CleanupRequest, observe),
     }
-    return grpc.method_handlers_generic_handler(SERVICE, methods)
+    return grpc.method_handlers_generic_handler(SNAPSHOTS, methods)

@@ -20,6 +20,7 @@ from snapcore.snapshots.hookspecs import SnapshotterSpec as SnapshotterSpec
 from snapcore.snapshots.hookspecs import WrapperFactory as WrapperFactory
 from snapcore.snapshots.hookspecs import hookimpl as hookimpl
 from snapcore.snapshots.hookspecs import no_checkpoint as no_checkpoint
+from snapcore.snapshots.keys import is_key as is_key
 from snapcore.snapshots.manager import apply_with_plugin as apply_with_plugin
 from snapcore.snapshots.manager import can_index as can_index
 from snapcore.snapshots.manager import index_with_plugin as index_with_plugin

@@ -95,6 +95,7 @@ def open_backend(
     probe: Probe,
     *,
     wrappers: Sequence[WrapperChoice] = (),
+    trace: Trace | None = None,
     durability: Durability = Durability.FLUSH,
 ) -> Snapshotter:
     """Make a snapshotter of a backend that no installed plugin brings, such as one in a test.
@@ -105,6 +106,7 @@ def open_backend(
         backend: the object with the hooks, opened by the caller.
         probe: what it can do.
         wrappers: go around its hooks, the first one outermost.
+        trace: is told about every hook call.
         durability: when commits are put on disk.
 
     Returns:
@@ -115,7 +117,7 @@ def open_backend(
         ContractError: the backend or a wrapper breaks the contract.
     """
     opened = Opened(name, f"snapshotter {name!r}", backend, root, {})
-    relay, timing = assemble(opened, [load_wrapper(choice, ()) for choice in wrappers], None)
+    relay, timing = assemble(opened, [load_wrapper(choice, ()) for choice in wrappers], trace)
     return Snapshotter(name, root, probe, {}, relay, timing, durability)
 
 

@@ -1,0 +1,16 @@
+"""The other half: what is behind a socket, as if it were here.
+
+A snapshotter of ours or of containerd, as an ordinary `Snapshotter`. Names are loaded on first
+use, and gRPC with them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from snapcore.lazily import on_first_use
+
+if TYPE_CHECKING:
+    from snapcore.service.client.opening import open_service as open_service
+
+__getattr__ = on_first_use(__name__, {"open_service": "opening"})

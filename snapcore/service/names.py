@@ -1,0 +1,23 @@
+"""How containerd names its services, and what it calls the parts of a daemon."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from snapcore.snapshots import Capability
+
+SNAPSHOTS: Final = "containerd.services.snapshots.v1.Snapshots"
+CONTENT: Final = "containerd.services.content.v1.Content"
+INTROSPECTION: Final = "containerd.services.introspection.v1.Introspection"
+LEASES: Final = "containerd.services.leases.v1.Leases"
+
+SNAPSHOTTER_TYPE: Final = "io.containerd.snapshotter.v1"
+"""The type of plugin that a snapshotter is (containerd, plugins/types.go)."""
+
+MESSAGE_BYTES: Final = 16 << 20
+"""Longest message in either direction (containerd, defaults/defaults.go)."""
+
+
+def capability_word(capability: Capability) -> str:
+    """Return a capability as containerd writes those that it has, such as `remap-ids`."""
+    return capability.value.replace("_", "-")
