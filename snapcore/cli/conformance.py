@@ -143,6 +143,8 @@ def _check(
 
 @contextmanager
 def _place(session: Session) -> Iterator[str]:
+    from snapcore.conformance.place import delete_place
+
     flag = session.flags.get("root")
     # Not from the environment: that is where a node lives.
     on_command_line = flag is not None and flag.origin.startswith("flag")
@@ -150,11 +152,13 @@ def _place(session: Session) -> Iterator[str]:
     try:
         if given is not None:
             os.makedirs(given, exist_ok=True)
-        made = tempfile.TemporaryDirectory(prefix="snapcore-conformance-", dir=given)
+        place = tempfile.mkdtemp(prefix="snapcore-conformance-", dir=given)
     except OSError as error:
         raise from_os_error(error, f"directory {given!r} for the checks") from error
-    with made as place:
+    try:
         yield place
+    finally:
+        delete_place(place)
 
 
 def _chosen(names: Sequence[str], quick: bool) -> Sequence[Check]:

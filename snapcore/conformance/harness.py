@@ -26,6 +26,10 @@ class CheckFailed(AssertionError):
     """A snapshotter does not do what the contract says; its author is at fault."""
 
 
+class LeftOut(Exception):
+    """What a check is about is not there, as it has found out; the message says what."""
+
+
 @dataclass(slots=True)
 class Harness:
     """One opened snapshotter with nothing in it, for one check.

@@ -6,6 +6,7 @@ Both talk in lines of JSON.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -84,6 +85,10 @@ class Peer:
         """Return how the call ended, None if the process has died of it."""
         line = self._pipe(self._process.stdout).readline()
         return msgspec.json.decode(line, type=Event) if line else None
+
+    def killed(self) -> bool:
+        """Wait until the process has ended, and tell whether SIGKILL has ended it."""
+        return self._process.wait() == -signal.SIGKILL
 
     def __enter__(self) -> Self:
         return self

@@ -74,3 +74,27 @@ def test_the_plugin_is_silent_and_imports_nothing_of_ours(tmp_path: Path) -> Non
     done = _pytest(tmp_path, source + "\n    assert 'snapcore.snapshots' not in sys.modules\n")
     assert done.returncode == 0, done.stdout
     assert "snapcore" not in done.stdout
+
+
+def test_what_a_check_leaves_out_by_itself_is_skipped_and_no_expected_failure(
+    tmp_path: Path,
+) -> None:
+    own = """
+def _find_out(harness):
+    raise LeftOut("there is nothing to see")
+
+class TestOther(TestMine):
+    {more}
+
+    def test_conforms(self, open_root, tmp_path, request):
+        check, = checks(_find_out, mounts=False)
+        super().test_conforms(check, open_root, tmp_path, request)
+"""
+    source = _MINE.format(more="") + "from snapcore.conformance.harness import LeftOut, checks\n"
+    done = _pytest(tmp_path, source + own.format(more=""), "-k", "Other and conforms", "-rs")
+    assert done.returncode == 0, done.stdout
+    assert "there is nothing to see" in done.stdout
+    more = 'xfails = {"_find_out": "bug 3"}'
+    done = _pytest(tmp_path, source + own.format(more=more), "-k", "Other and conforms")
+    assert done.returncode == 1
+    assert "expected to fail (bug 3), and left out: there is nothing to see" in done.stdout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -57,16 +57,41 @@ def _use(s: Snapshotter) -> None:
 
 
 def _held(root: str) -> set[str]:
-    """Return what this process holds: one by one, since others' threads may end meanwhile."""
-    with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as children:
-        processes = children.read().split()
+    """Return what this process and all below it hold."""
     below = os.path.join(os.path.realpath(root), "")
+    held = {f"thread {thread.ident} {thread.name}" for thread in threading.enumerate()}
+    for process in _family(os.getpid()):
+        # It may end while it is looked at.
+        with suppress(OSError):
+            held |= {f"process {process}", *_held_by(process, below)}
+    return held
+
+
+def _held_by(process: int, below: str) -> set[str]:
+    """Return how many descriptors a process has, and what is mounted below the root for it."""
+    table = mount_table(f"/proc/{process}/mountinfo")
     return {
-        *(f"descriptor {number}" for number, _ in enumerate(os.listdir("/proc/self/fd"))),
-        *(f"thread {thread.ident} {thread.name}" for thread in threading.enumerate()),
-        *(f"process {number}" for number in processes),
-        *(f"mount {m.id} {m.target}" for m in mount_table() if m.target.startswith(below)),
+        # One by one, since others' may be closed meanwhile.
+        *(f"descriptor {n} of {process}" for n, _ in enumerate(os.listdir(f"/proc/{process}/fd"))),
+        *(f"mount {m.id} {m.target}" for m in table if m.target.startswith(below)),
     }
+
+
+def _family(process: int) -> Iterator[int]:
+    """Yield a process, and those that any thread of it has started, and so on."""
+    yield process
+    with suppress(OSError):
+        for thread in os.listdir(f"/proc/{process}/task"):
+            for child in _children(process, thread):
+                yield from _family(child)
+
+
+def _children(process: int, thread: str) -> list[int]:
+    try:
+        with open(f"/proc/{process}/task/{thread}/children", encoding="ascii") as stream:
+            return [int(number) for number in stream.read().split()]
+    except OSError:
+        return []
 
 
 CHECKS = checks(check_nothing_is_leaked, mounts=False)
