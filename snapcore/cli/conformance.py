@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from snapcore.cli.examined import Choice, examined
 from snapcore.cli.exits import FAILED
 from snapcore.cli.flags import Verb
 from snapcore.cli.output import Column, write_rows, write_text
 from snapcore.cli.session import Session
 from snapcore.cli.text import printable
-from snapcore.errors import FailedPrecondition, InvalidArgument, Unimplemented, from_os_error
+from snapcore.errors import InvalidArgument, from_os_error
 
 if TYPE_CHECKING:
     from snapcore.conformance import Check, Report
-    from snapcore.snapshots import Option
 
 _COLUMNS: Final = (
     Column("SNAPSHOTTER", "snapshotter"),
@@ -29,13 +29,26 @@ _COLUMNS: Final = (
     Column("SECONDS", "seconds", right=True),
     Column("REASON", "reason"),
 )
-_TRUTH: Final = {"true": True, "false": False}
 
 
 @click.command(cls=Verb)
 @click.argument("name", required=False, default="")
 @click.option(
     "--option", "options", multiple=True, metavar="KEY=VALUE", help="Option of the snapshotter."
+)
+@click.option(
+    "--namespace",
+    metavar="NAME",
+    default="snapcore-conformance",
+    show_default=True,
+    help="Namespace of containerd to work in; nothing else may be there.",
+)
+@click.option(
+    "--capability",
+    "capabilities",
+    multiple=True,
+    metavar="NAME",
+    help="What a snapshotter behind a socket can do, besides what it says; may be repeated.",
 )
 @click.option(
     "--xfails",
@@ -76,6 +89,8 @@ def conformance(
     context: click.Context,
     name: str,
     options: Sequence[str],
+    namespace: str,
+    capabilities: Sequence[str],
     xfails: str | None,
     names: Sequence[str],
     quick: bool,
@@ -87,6 +102,9 @@ def conformance(
 
     NAME is that of an installed plugin. Each check gets a fresh state root below --root, or
     below a temporary directory.
+
+    Or it is the address of a socket, unix:///…: that of containerd, or of `snapcore serve`. Then
+    --snapshotter says what is meant there. It must have no snapshots, and has none afterwards.
     """
     from snapcore.conformance import Report, joined
 
@@ -98,7 +116,8 @@ def conformance(
     before = [_read(path) for path in others]
     new = Report(())
     if name:
-        new = _check(session, name, options, _expected(xfails), _chosen(names, quick), seconds)
+        choice = Choice(name, tuple(options), session.snapshotter, namespace, tuple(capabilities))
+        new = _check(session, choice, _expected(xfails), _chosen(names, quick), seconds)
     report = joined([*before, new])
     for path in reports:
         _write(path, report)
@@ -112,33 +131,21 @@ def conformance(
 
 def _check(
     session: Session,
-    name: str,
-    pairs: Sequence[str],
+    choice: Choice,
     expected: Mapping[str, str],
     chosen: Sequence[Check],
     seconds: float,
 ) -> Report:
-    from snapcore.conformance import Report, Subject, graded, run_checks
-    from snapcore.snapshots import open_snapshotter, probe_snapshotter, snapshotter_options
+    from snapcore.conformance import Report, graded, run_checks
 
-    if "://" in name:
-        raise Unimplemented(
-            f"cannot check {name!r}: snapshotters behind a socket are not supported yet; give the"
-            " name of an installed plugin"
-        )
-    options = _options(name, snapshotter_options(name), pairs)
-    with _place(session) as place:
-        probe = probe_snapshotter(name, os.path.join(place, "probe"), options)
-        if not probe.usable:
-            raise FailedPrecondition(f"snapshotter {name!r} cannot work here: {probe.reason}")
-        subject = Subject(lambda root: open_snapshotter(name, root, options=options))
+    with _place(session) as place, examined(choice, place) as found:
         results = []
-        for result in run_checks(chosen, subject, place, expected, seconds):
+        for result in run_checks(chosen, found.subject, place, expected, seconds):
             results.append(result)
             if session.progress != "none":
                 told = f"{len(results)}/{len(chosen)} {result.check}: {result.outcome}"
                 print(f"{told} ({result.seconds:.1f}s)", file=sys.stderr, flush=True)
-    return Report((graded(name, probe, options, results),))
+    return Report((graded(found.name, found.probe, found.options, results),))
 
 
 @contextmanager
@@ -189,28 +196,6 @@ def _expected(path: str | None) -> Mapping[str, str]:
         return parse_xfails(text, {check.name for check in ALL_CHECKS})
     except InvalidArgument as error:
         raise InvalidArgument(f"{path!r}, {error}") from error
-
-
-def _options(
-    name: str, schema: Mapping[str, Option], pairs: Sequence[str]
-) -> dict[str, bool | int | str | tuple[str, ...]]:
-    given: dict[str, bool | int | str | tuple[str, ...]] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals:
-            raise InvalidArgument(f"not an option of {name!r}: {pair!r} (want key=value)")
-        option = schema.get(key)
-        default = option.default if option else ""
-        if isinstance(default, bool):
-            given[key] = _TRUTH.get(text, text)
-        elif isinstance(default, int) and text.removeprefix("-").isdecimal():
-            given[key] = int(text)
-        elif isinstance(default, tuple):
-            earlier = given.get(key, ())
-            given[key] = (*(earlier if isinstance(earlier, tuple) else ()), text)
-        else:
-            given[key] = text
-    return given
 
 
 def _form(path: str) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import threading
 
 import click
 
 from snapcore.cli.exits import Interrupted
+from snapcore.cli.extras import need_service
 from snapcore.cli.flags import Verb
 from snapcore.cli.session import Session
-from snapcore.errors import PermissionDenied, Unimplemented
+from snapcore.errors import PermissionDenied
 
 
 @click.command("serve", cls=Verb)
@@ -24,8 +24,7 @@ def serve(context: click.Context, address: str) -> None:
     All that are named by --snapshotter, else those of the configuration. SIGTERM ends it, within
     five seconds.
     """
-    if not all(importlib.util.find_spec(name) for name in ("grpc", "re2")):
-        raise Unimplemented("serving needs gRPC and RE2: pip install 'snapcore[service]'")
+    need_service("serving")
     from snapcore.service import log_call, serving, socket_path, tell
 
     session = Session.of(context)

@@ -41,6 +41,8 @@ class Harness:
         mountable: whether its mounts are such as a kernel knows.
         installed: whether another process can open the same by the plugin's name, the root and
             the options.
+        local: whether it works in this process, below the state root that it was given; not one
+            behind a socket.
         supply: labels, `containerd.io/snapshot.ref` among them, for which a remote backend makes
             a layer available by itself; empty if there is none to ask for.
     """
@@ -50,6 +52,7 @@ class Harness:
     open: Callable[[], Snapshotter]
     mountable: bool = True
     installed: bool = False
+    local: bool = True
     supply: Labels = field(default_factory=dict)
 
     def reopen(self) -> Snapshotter:
@@ -103,6 +106,7 @@ class Check:
         owners: needs files of other owners, up to 65,534.
         privileged: needs real root: any owner there is, devices.
         peers: needs other processes on the same state.
+        local: looks into the state root, or changes what this process has.
         supply: needs a layer that a remote backend makes available by itself.
         long: takes many seconds.
     """
@@ -114,6 +118,7 @@ class Check:
     owners: bool = False
     privileged: bool = False
     peers: bool = False
+    local: bool = False
     supply: bool = False
     long: bool = False
 
@@ -127,6 +132,8 @@ class Check:
             return f"mounts of {name} are for no kernel"
         if self.peers and not harness.installed:
             return f"no other process can open this {name}"
+        if self.local and not harness.local:
+            return f"{name} works in another process, which this check would have to look into"
         if self.supply and not harness.supply:
             return f"no layer is given that {name} would make available by itself"
         return self._forbidden()
@@ -149,6 +156,7 @@ def checks(
     owners: bool = False,
     privileged: bool = False,
     peers: bool = False,
+    local: bool = False,
     supply: bool = False,
     long: bool = False,
 ) -> tuple[Check, ...]:
@@ -162,6 +170,7 @@ def checks(
             owners=owners,
             privileged=privileged,
             peers=peers,
+            local=local,
             supply=supply,
             long=long,
         )

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final, TypeAlias
 
 from snapcore.conformance.deadline import deadline
+from snapcore.conformance.emptying import emptied
 from snapcore.conformance.harness import Check, CheckFailed, Harness, LeftOut
 from snapcore.conformance.place import empty_place
 from snapcore.snapshots import Labels, Snapshotter
@@ -64,12 +65,15 @@ class Subject:
         open: opens it.
         mountable: as `Harness.mountable`.
         installed: as `Harness.installed`.
+        local: as `Harness.local`; if not, whatever the root it is always the same state, which must
+            have nothing in it, and is emptied after each check.
         supply: as `Harness.supply`.
     """
 
     open: OpenRoot
     mountable: bool = True
     installed: bool = True
+    local: bool = True
     supply: Labels = field(default_factory=dict)
 
 
@@ -82,6 +86,7 @@ def started(subject: Subject, place: str) -> Iterator[Harness]:
         place: an empty directory; the state root is made in it.
 
     Raises:
+        FailedPrecondition: it has something in it, or could not be emptied at the end.
         SnapcoreError: whatever opening raises.
     """
     root, work = os.path.join(place, "root"), os.path.join(place, "work")
@@ -94,12 +99,16 @@ def started(subject: Subject, place: str) -> Iterator[Harness]:
             stack.callback(opened.close)
             return opened
 
+        first = open_one()
+        if not subject.local:
+            stack.enter_context(emptied(first, lambda: subject.open(root)))
         yield Harness(
-            open_one(),
+            first,
             work,
             open_one,
             mountable=subject.mountable,
             installed=subject.installed,
+            local=subject.local,
             supply=subject.supply,
         )
 

@@ -36,6 +36,7 @@ class SnapshotterConformance:
         mountable: False if the mounts are such as no kernel knows.
         installed: False if other processes cannot open the same by the plugin's name, the state
             root and the options.
+        local: False if it works in another process, behind a socket; see `Subject.local`.
     """
 
     snapshotter: ClassVar[str] = ""
@@ -43,6 +44,7 @@ class SnapshotterConformance:
     supply: ClassVar[Labels] = {}
     mountable: ClassVar[bool] = True
     installed: ClassVar[bool] = True
+    local: ClassVar[bool] = True
 
     @pytest.fixture
     def open_root(self) -> OpenRoot:
@@ -60,7 +62,11 @@ class SnapshotterConformance:
     ) -> None:
         """Run one check on a fresh state root."""
         subject = Subject(
-            open_root, mountable=self.mountable, installed=self.installed, supply=self.supply
+            open_root,
+            mountable=self.mountable,
+            installed=self.installed,
+            local=self.local,
+            supply=self.supply,
         )
         expected = self.xfails.get(check.name, "")
         place = tmp_path / "conformance"

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import grpc
 
-from snapcore.filters import compile_filters, record_fields
+from snapcore.filters import record_fields
 from snapcore.service.calls import Observer, unary
 from snapcore.service.names import INTROSPECTION, SNAPSHOTTER_TYPE, capability_word
+from snapcore.service.patterns import accepting
 from snapcore.service.proto import introspection_pb2 as messages
 from snapcore.snapshots import Checkpoint, Snapshotter
 
@@ -29,9 +30,9 @@ class Introspection:
         """Return the snapshotters that pass the filters.
 
         Raises:
-            InvalidArgument: a filter does not parse.
+            InvalidArgument: a filter does not parse, or they are too long.
         """
-        accept = compile_filters(tuple(request.filters), ("type", "id"))
+        accept = accepting(request.filters, ("type", "id"))
         return messages.PluginsResponse(
             plugins=[
                 messages.Plugin(

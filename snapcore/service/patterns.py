@@ -5,7 +5,7 @@ containerd's clients write them for Go's engine, whose syntax is RE2's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import re2
@@ -38,8 +38,8 @@ def linear(source: str) -> Pattern:
     return compiled
 
 
-def accepting(filters: Sequence[str]) -> Predicate:
-    """Return whether a snapshot passes a client's filters.
+def accepting(filters: Sequence[str], known: Collection[str] = WALK_FIELDS) -> Predicate:
+    """Return whether a snapshot, or what else has the fields `known`, passes a client's filters.
 
     Raises:
         InvalidArgument: a filter does not parse, or they are too long.
@@ -47,4 +47,4 @@ def accepting(filters: Sequence[str]) -> Predicate:
     size = sum(map(len, filters))
     if size > MOST_BYTES:
         raise InvalidArgument(f"filters of {size} characters; a request has {MOST_BYTES} at most")
-    return compile_filters(tuple(filters), WALK_FIELDS, linear)
+    return compile_filters(tuple(filters), known, linear)

@@ -1,6 +1,7 @@
 """The snapshotter contract, and what authors of backends and their callers need of it."""
 
 from snapcore.snapshots.assembly import WrapperChoice as WrapperChoice
+from snapcore.snapshots.defaults import DefaultTarget as DefaultTarget
 from snapcore.snapshots.defaults import layer_from_view as layer_from_view
 from snapcore.snapshots.dirs import Dispose as Dispose
 from snapcore.snapshots.dirs import Draft as Draft

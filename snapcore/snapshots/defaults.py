@@ -13,7 +13,7 @@ from typing import Final
 from snapcore.errors import FailedPrecondition, Unimplemented
 from snapcore.mount import Mount
 from snapcore.oci import WhiteoutStyle
-from snapcore.snapshots.hookspecs import Checkpoint, SnapshotterSpec, hookimpl
+from snapcore.snapshots.hookspecs import Backend, Checkpoint, SnapshotterSpec, hookimpl
 from snapcore.snapshots.remap import refuse_mapped
 from snapcore.snapshots.rootsync import RootSync
 from snapcore.snapshots.types import (
@@ -84,7 +84,7 @@ class DefaultTarget:
 
     __slots__ = ("_snapshotter",)
 
-    def __init__(self, snapshotter: SnapshotterSpec) -> None:
+    def __init__(self, snapshotter: Backend) -> None:
         self._snapshotter = snapshotter
 
     @hookimpl(trylast=True)

@@ -19,10 +19,12 @@ from support.answers import Stream, Unary, answering
 from snapcore import errors
 from snapcore.conformance import MemorySnapshotter, MemoryState, open_memory
 from snapcore.mount import Mount
+from snapcore.oci import WhiteoutStyle
 from snapcore.service import serving
 from snapcore.service.client import open_service
 from snapcore.service.codes import failure
 from snapcore.service.names import SNAPSHOTS
+from snapcore.service.proto import mount_pb2
 from snapcore.service.proto import snapshots_pb2 as messages
 from snapcore.snapshots import (
     Capability,
@@ -30,6 +32,7 @@ from snapcore.snapshots import (
     HookTrace,
     Info,
     Kind,
+    LayerTarget,
     Probe,
     Reclaimed,
     Snapshotter,
@@ -420,3 +423,32 @@ def test_wrappers_and_traces_go_around_it(memory: Snapshotter, tmp_path: Path) -
         client.prepare("key")
     assert "wrapped key" in seen
     assert "traced prepare" in seen
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "style"),
+    [
+        ([], WhiteoutStyle.APPLY),
+        ([Capability.REBASE], WhiteoutStyle.OVERLAY),
+        ([Capability.REBASE, Capability.USERXATTR], WhiteoutStyle.OVERLAY_USER),
+    ],
+)
+def test_a_layer_that_may_be_rebased_has_whiteouts_of_its_own(
+    tmp_path: Path, capabilities: list[Capability], style: WhiteoutStyle
+) -> None:
+    bind = mount_pb2.Mount(type="bind", source="/layer", options=["rbind", "rw"])
+    mounts: bytes = messages.MountsResponse(mounts=[bind]).SerializeToString()
+
+    def stat(request: bytes, _context: grpc.ServicerContext) -> bytes:
+        key = messages.StatSnapshotRequest.FromString(request).key
+        info = messages.Info(name=key, kind=messages.ACTIVE, parent=key.partition(" on ")[2])
+        answer: bytes = messages.StatSnapshotResponse(info=info).SerializeToString()
+        return answer
+
+    path = tmp_path / "fake"
+    with (
+        answering(path, SNAPSHOTS, unary={"Stat": stat, "Mounts": lambda *_: mounts}),
+        open_service(str(path), "x", capabilities=capabilities) as client,
+    ):
+        assert client.target("layer") == LayerTarget("/layer", whiteouts=style)
+        assert client.target("layer on base").whiteouts is WhiteoutStyle.APPLY

@@ -101,4 +101,7 @@ def _base(s: Snapshotter) -> None:
     s.commit("base", "layer")
 
 
-CHECKS = checks(check_cancelled_prepare, check_cancelled_calls, mounts=False)
+CHECKS = (
+    *checks(check_cancelled_prepare, mounts=False, local=True),
+    *checks(check_cancelled_calls, mounts=False),
+)

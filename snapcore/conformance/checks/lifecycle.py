@@ -208,7 +208,6 @@ CHECKS = (
     *checks(
         check_stat,
         check_parents_are_transitive,
-        check_clock_steps,
         check_mounts_are_what_prepare_gave,
         check_key_is_free_after_remove,
         check_close_twice,
@@ -216,6 +215,7 @@ CHECKS = (
         check_two_instances_share_the_state,
         mounts=False,
     ),
+    *checks(check_clock_steps, mounts=False, local=True),
     *checks(
         check_stories,
         check_new_snapshot_starts_empty_again,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from snapcore.lazily import on_first_use
 
 if TYPE_CHECKING:
+    from snapcore.service.client.leases import leased as leased
     from snapcore.service.client.opening import open_service as open_service
 
-__getattr__ = on_first_use(__name__, {"open_service": "opening"})
+__getattr__ = on_first_use(__name__, {"leased": "leases", "open_service": "opening"})

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import heapq
 import time
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Final
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from snapcore.errors import InvalidArgument, NotFound, Unimplemented
+from snapcore.oci import WhiteoutStyle
 from snapcore.service import convert
 from snapcore.service.client.connection import Connection, Method
 from snapcore.service.names import SNAPSHOTS
 from snapcore.service.proto import snapshots_pb2 as messages
 from snapcore.snapshots import (
+    Capability,
     Checkpoint,
+    DefaultTarget,
     FlushReport,
     Info,
     Kind,
     Labels,
+    LayerTarget,
     Mounts,
     Page,
     Reclaimed,
@@ -50,11 +56,15 @@ class ServiceSnapshotter:
     Args:
         connection: closed with the snapshotter.
         name: what the other side calls the snapshotter.
+        capabilities: what it can do.
     """
 
-    def __init__(self, connection: Connection, name: str) -> None:
+    def __init__(
+        self, connection: Connection, name: str, capabilities: Collection[Capability]
+    ) -> None:
         self._connection: Final = connection
         self._name: Final = name
+        self._capabilities: Final = capabilities
 
     @hookimpl
     def stat(self, key: str) -> Info:
@@ -100,6 +110,21 @@ class ServiceSnapshotter:
             snapshotter=self._name, key=key, parent=_below(parent), labels=dict(labels)
         )
         return convert.mounts_of(self._connection.call(_VIEW, request, checkpoint).mounts)
+
+    @hookimpl
+    def target(self, key: str) -> LayerTarget:
+        """See `SnapshotterSpec.target`.
+
+        Mounts do not say how whiteouts are kept. Who can rebase keeps each layer apart from those
+        below it, and so in a way of overlayfs' also where there is none yet.
+        """
+        found = DefaultTarget(self).target(key)
+        bare = found.directory and not found.lowers
+        if not bare or Capability.REBASE not in self._capabilities or self.stat(key).parent:
+            return found
+        user = Capability.USERXATTR in self._capabilities
+        style = WhiteoutStyle.OVERLAY_USER if user else WhiteoutStyle.OVERLAY
+        return replace(found, whiteouts=style)
 
     @hookimpl
     def commit(

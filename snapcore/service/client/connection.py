@@ -17,6 +17,9 @@ from snapcore.service.codes import failure
 from snapcore.service.names import MESSAGE_BYTES
 from snapcore.snapshots import Checkpoint, no_checkpoint
 
+CALL_SECONDS: Final = 300.0
+"""How long a call may take unless somebody says otherwise: backends that copy take their time."""
+
 POLL_SECONDS: Final = 0.05
 """How often a caller is asked, while a call is under way, whether it still wants it."""
 
@@ -37,6 +40,14 @@ _OPTIONS: Final = (
 
 _A = TypeVar("_A", bound=Message)
 _A_co = TypeVar("_A_co", bound=Message, covariant=True)
+
+
+def namespaced(namespace: str, lease: str = "") -> dict[str, str]:
+    """Return the headers by which containerd knows whose a call is."""
+    headers = {"containerd-namespace": namespace}
+    if lease:
+        headers["containerd-lease"] = lease
+    return headers
 
 
 class _Call(Protocol[_A_co]):

@@ -7,7 +7,7 @@ from typing import Final
 
 from snapcore.errors import Unimplemented
 from snapcore.service.client.backend import ServiceSnapshotter
-from snapcore.service.client.connection import Connection, Method
+from snapcore.service.client.connection import CALL_SECONDS, Connection, Method, namespaced
 from snapcore.service.names import INTROSPECTION, SNAPSHOTTER_TYPE, capability_word
 from snapcore.service.proto import introspection_pb2
 from snapcore.snapshots import (
@@ -18,9 +18,6 @@ from snapcore.snapshots import (
     WrapperChoice,
     open_backend,
 )
-
-CALL_SECONDS: Final = 300.0
-"""How long a call may take unless somebody says otherwise: backends that copy take their time."""
 
 _PLUGINS: Final = Method(INTROSPECTION, "Plugins", introspection_pb2.PluginsResponse)
 _BY_WORD: Final = {
@@ -65,24 +62,22 @@ def open_service(
         NotFound, FailedPrecondition, ContractError: a wrapper cannot be loaded, or breaks the
             contract.
     """
-    headers = {"containerd-namespace": namespace}
-    if lease:
-        headers["containerd-lease"] = lease
-    connection = Connection(address, headers, timeout)
+    connection = Connection(address, namespaced(namespace, lease), timeout)
     try:
         said = _capabilities(connection, snapshotter)
     except BaseException:
         connection.close()
         raise
+    able = said | frozenset(capabilities)
     probe = Probe(
         usable=True,
-        capabilities=said | frozenset(capabilities),
+        capabilities=able,
         details={"address": connection.path, "namespace": namespace},
     )
     return open_backend(
         snapshotter,
         f"unix://{connection.path}",
-        ServiceSnapshotter(connection, snapshotter),
+        ServiceSnapshotter(connection, snapshotter, able),
         probe,
         wrappers=wrappers,
         trace=trace,
