@@ -117,9 +117,12 @@ def main(arguments: Sequence[str] = ()) -> int:
     if missing or not can_make_venv():
         install_packages(missing)
         report(missing_tools(tools))
-    if STAMP.exists() and STAMP.read_text() == fingerprint():
-        return 0
-    return install_python()
+    if not STAMP.exists() or STAMP.read_text() != fingerprint():
+        failure = install_python()
+        if failure:
+            return failure
+    compile_packages()
+    return 0
 
 
 def missing_tools(tools: Sequence[Tool] = TOOLS) -> list[Tool]:
@@ -236,6 +239,22 @@ def install_python() -> int:
             return done.returncode
     STAMP.write_text(fingerprint())
     return 0
+
+
+def compile_packages() -> None:
+    """Write bytecode of our packages, as pip does for all that it installs, but what is editable.
+
+    Where the environment forbids Python to write any, each command would compile all it imports.
+    """
+    packages = [
+        str(found.parent) for each in projects() for found in each.glob("snapcore*/__init__.py")
+    ]
+    # What does not compile is for whoever imports it to say.
+    subprocess.run(
+        [str(VENV / "bin/python"), "-m", "compileall", "-qq", *packages],
+        cwd=REPO,
+        check=False,
+    )
 
 
 def can_build(install: Sequence[str], project: Path) -> bool:

@@ -72,8 +72,26 @@ def test_what_few_need_is_installed_when_asked_for(
         setup, "install_packages", lambda tools: wanted.update(tool.package for tool in tools)
     )
     monkeypatch.setattr(setup, "install_python", lambda: 0)
+    monkeypatch.setattr(setup, "compile_packages", lambda: None)
     assert setup.main(arguments) == 0
     assert wanted == {tool.package for tool in setup.TOOLS} | more
+
+
+def test_bytecode_is_written_even_where_python_may_not(
+    setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "snapcore_it"
+    package.mkdir()
+    for name in ("__init__.py", "sound.py"):
+        (package / name).write_text("VALUE = 1\n")
+    (package / "broken.py").write_text("VALUE = \n")
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setattr(setup, "projects", lambda: [tmp_path])
+    monkeypatch.setattr(setup, "REPO", tmp_path)
+    monkeypatch.setattr(setup, "VENV", Path(sys.prefix))
+    setup.compile_packages()
+    names = {path.name.partition(".")[0] for path in (package / "__pycache__").iterdir()}
+    assert names == {"__init__", "sound"}
 
 
 def test_it_finds_programs_that_no_package_manager_knows(setup: ModuleType, tmp_path: Path) -> None:

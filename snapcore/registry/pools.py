@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
-from functools import partial
+import ssl
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -100,6 +102,13 @@ class _TlsPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _Tls
 
 
+def _tls_pool(
+    context: Callable[[], ssl.SSLContext], host: str, port: int, **options: object
+) -> _TlsPool:
+    options["ssl_context"] = context()
+    return _TlsPool(host, port, **options)  # type: ignore[arg-type]  # as urllib3 was given them
+
+
 class PoolCache:
     """Makes pool managers when they are first needed; guarded by its user.
 
@@ -136,7 +145,8 @@ class PoolCache:
         self._managers.clear()
 
     def _build(self, proxy: str, tls: Tls, reach: Reach) -> urllib3.PoolManager:
-        context = tls.context()
+        # Reading the system's authorities takes longer than a request, and http needs none.
+        context = cache(tls.context)
         manager: urllib3.PoolManager
         if proxy:
             # A proxy's own certificate is always verified, and it is never shown ours.
@@ -146,17 +156,14 @@ class PoolCache:
                 num_pools=_ORIGINS,
                 proxy_headers=_proxy_headers(proxy),
                 maxsize=self._max_connections,
-                ssl_context=context,
                 proxy_ssl_context=proxy_context,
             )
         else:
-            manager = urllib3.PoolManager(
-                num_pools=_ORIGINS, maxsize=self._max_connections, ssl_context=context
-            )
+            manager = urllib3.PoolManager(num_pools=_ORIGINS, maxsize=self._max_connections)
         # Called as the classes would be; each connection gets the reach beside urllib3's options.
         manager.pool_classes_by_scheme = {
             "http": partial(_Pool, reach=reach),  # type: ignore[dict-item]
-            "https": partial(_TlsPool, reach=reach),  # type: ignore[dict-item]
+            "https": partial(_tls_pool, context, reach=reach),  # type: ignore[dict-item]
         }
         return manager
 
