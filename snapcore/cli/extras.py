@@ -18,3 +18,13 @@ def need_service(what: str) -> None:
     """
     if not all(importlib.util.find_spec(name) for name in ("grpc", "re2")):
         raise Unimplemented(f"{what} needs gRPC and RE2: pip install 'snapcore[service]'")
+
+
+def need_metrics() -> None:
+    """Say what to install for metrics, unless it is.
+
+    Raises:
+        Unimplemented: something of `snapcore[metrics]` is not there.
+    """
+    if importlib.util.find_spec("prometheus_client") is None:
+        raise Unimplemented("metrics need Prometheus's client: pip install 'snapcore[metrics]'")

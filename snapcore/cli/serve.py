@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 
 import click
 
 from snapcore.cli.exits import Interrupted
-from snapcore.cli.extras import need_service
+from snapcore.cli.extras import need_metrics, need_service
 from snapcore.cli.flags import Verb
 from snapcore.cli.session import Session
 from snapcore.errors import PermissionDenied
@@ -17,15 +18,23 @@ from snapcore.errors import PermissionDenied
 @click.option(
     "--address", required=True, metavar="SOCKET", help="Unix socket, in a directory of its own."
 )
+@click.option(
+    "--metrics-address",
+    default="",
+    metavar="HOST:PORT",
+    help="Tell Prometheus there, at /metrics; port 0 means a free one.",
+)
 @click.pass_context
-def serve(context: click.Context, address: str) -> None:
+def serve(context: click.Context, address: str, metrics_address: str) -> None:
     """Serve snapshotters to containerd.
 
     All that are named by --snapshotter, else those of the configuration. SIGTERM ends it, within
     five seconds.
     """
     need_service("serving")
-    from snapcore.service import log_call, serving, socket_path, tell
+    if metrics_address:
+        need_metrics()
+    from snapcore.service import Metrics, exposing, log_call, serving, socket_path, tell
 
     session = Session.of(context)
     path = socket_path(address)
@@ -35,9 +44,17 @@ def serve(context: click.Context, address: str) -> None:
             raise PermissionDenied(f"cannot serve {node.config.root!r}: it is read-only for us")
         names = dict.fromkeys(node.snapshotters.default_names())
         snapshotters = [node.snapshotter(name) for name in names]
+        what, observers = f"serving {', '.join(names)} at {path}", [log_call]
         try:
-            with serving(path, snapshotters, [log_call]):
-                _until_sigterm(manager, f"serving {', '.join(names)} at {path}")
+            with ExitStack() as stack:
+                if metrics_address:
+                    metrics = Metrics(snapshotters)
+                    observers.append(metrics.observe)
+                    url = stack.enter_context(exposing(metrics_address, metrics.registry))
+                    stack.callback(metrics.stop)
+                    what += f", metrics at {url}"
+                stack.enter_context(serving(path, snapshotters, observers))
+                _until_sigterm(manager, what)
         finally:
             tell(manager, "STATUS=stopped")
 

@@ -15,4 +15,5 @@ from snapcore.mount.table import is_mount_point as is_mount_point
 from snapcore.mount.table import mount_table as mount_table
 from snapcore.mount.table import mounts_below as mounts_below
 from snapcore.mount.table import mounts_showing as mounts_showing
+from snapcore.mount.table import mounts_using as mounts_using
 from snapcore.mount.value import Mount as Mount

@@ -95,6 +95,26 @@ def mounts_showing(directory: str) -> tuple[MountEntry, ...]:
     )
 
 
+def mounts_using(directory: str) -> tuple[MountEntry, ...]:
+    """Return the mounts of this mount namespace that a directory is for, the oldest first.
+
+    Those are the ones at or below it, bind mounts of something in it, and overlays with a layer
+    in it; but for layers that were named relative to a directory which nobody knows any more.
+
+    Raises:
+        OSError: there is no such directory.
+    """
+    place = os.path.realpath(directory)
+    found = {entry.id for entry in mounts_showing(place)}
+    return tuple(
+        entry
+        for entry in mount_table()
+        if entry.id in found
+        or _is_in(entry.target, place)
+        or (entry.fstype == "overlay" and any(_is_in(layer, place) for layer in _layers(entry)))
+    )
+
+
 def is_mount_point(path: str) -> bool:
     """Tell whether something is mounted at exactly this path."""
     real = os.path.realpath(path)
@@ -106,13 +126,17 @@ def _is_in(path: str, directory: str) -> bool:
 
 
 def _has_layer(entry: MountEntry, place: str) -> bool:
+    return any(
+        layer == place or (not layer.startswith("/") and place.endswith(f"/{layer}"))
+        for layer in _layers(entry)
+    )
+
+
+def _layers(entry: MountEntry) -> Iterator[str]:
     for option in entry.super_options:
         name, _, value = option.partition("=")
         if name in _LAYERS:
-            for layer in split_lowers(value):
-                if layer == place or (not layer.startswith("/") and place.endswith(f"/{layer}")):
-                    return True
-    return False
+            yield from split_lowers(value)
 
 
 def _decode(field: bytes) -> str:

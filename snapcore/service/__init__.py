@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from snapcore.service.address import socket_path as socket_path
     from snapcore.service.calls import CallRecord as CallRecord
     from snapcore.service.calls import Observer as Observer
+    from snapcore.service.exposition import exposing as exposing
     from snapcore.service.log import log_call as log_call
+    from snapcore.service.metrics import Metrics as Metrics
     from snapcore.service.readiness import notify as notify
     from snapcore.service.readiness import tell as tell
     from snapcore.service.server import serving as serving
@@ -24,7 +26,9 @@ __getattr__ = on_first_use(
         "socket_path": "address",
         "CallRecord": "calls",
         "Observer": "calls",
+        "exposing": "exposition",
         "log_call": "log",
+        "Metrics": "metrics",
         "notify": "readiness",
         "tell": "readiness",
         "serving": "server",

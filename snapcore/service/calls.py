@@ -48,6 +48,7 @@ class CallRecord:
         snapshotter: as the request has it, which may be a name of the client's own.
         key: of the snapshot, "" if the request names none.
         code: such as `OK` or `NOT_FOUND`.
+        error: class of a failure, such as `NotFound`, "" for none.
         message: what the client was told of a failure, "" for none.
         seconds: how long it took.
         failure: where an unforeseen failure came from, None else.
@@ -57,6 +58,7 @@ class CallRecord:
     snapshotter: str
     key: str
     code: str
+    error: str
     message: str
     seconds: float
     failure: BaseException | None
@@ -162,7 +164,7 @@ def _call(
     """Carry a call out: its end reaches the work, and its failure the client."""
     ended: Final = threading.Event()
     began = time.monotonic()
-    code, message, failure = grpc.StatusCode.OK, "", None
+    code, kind, message, failure = grpc.StatusCode.OK, "", "", None
 
     def checkpoint() -> None:
         if ended.is_set():
@@ -178,6 +180,7 @@ def _call(
         code = grpc.StatusCode.CANCELLED
         raise
     except Exception as error:  # noqa: BLE001 - the edge: whatever it is, the client is told
+        kind = type(error).__name__
         code, message = status(error)
         if ended.is_set() and isinstance(error, Unavailable):
             code = grpc.StatusCode.CANCELLED
@@ -186,7 +189,7 @@ def _call(
         seconds = time.monotonic() - began
         named = str(getattr(request, "snapshotter", ""))
         key = _key(request)
-        observe(CallRecord(method, named, key, code.name, message, seconds, failure))
+        observe(CallRecord(method, named, key, code.name, kind, message, seconds, failure))
     if code is not grpc.StatusCode.OK:
         context.abort(code, message)
 

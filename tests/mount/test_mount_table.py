@@ -8,7 +8,7 @@ import pytest
 
 from snapcore.linux import MountFlag, umount
 from snapcore.linux import mount as sys_mount
-from snapcore.mount import Mount, mount_all, mounts_showing, unmount
+from snapcore.mount import Mount, mount_all, mounts_showing, mounts_using, unmount
 
 pytestmark = pytest.mark.needs_root
 
@@ -59,3 +59,21 @@ def test_a_file_system_of_its_own(place: Path) -> None:
     assert shown(place / "store/1/fs") == []
     umount(str(place / "mnt"))
     umount(str(place / "store/2"))
+
+
+def test_mounts_that_a_directory_is_for(place: Path) -> None:
+    store, mnt, inner = (str(place / name) for name in ("store", "mnt", "store/2/fs"))
+    overlay = Mount(
+        "overlay",
+        "overlay",
+        options=(f"lowerdir={store}/1/fs", f"upperdir={store}/up", f"workdir={store}/work"),
+    )
+    for mounts, target in (
+        ([overlay], mnt),
+        ([Mount("bind", f"{store}/1/fs", options=("rbind", "ro"))], mnt),
+        ([Mount("tmpfs", "tmpfs")], inner),
+    ):
+        assert mounts_using(store) == ()
+        mount_all(mounts, target, str(place))
+        assert [entry.target for entry in mounts_using(store)] == [target]
+        unmount(target)

@@ -8,9 +8,11 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import grpc
 import pytest
@@ -23,6 +25,7 @@ class Service:
 
     def __init__(self, root: Path, process: subprocess.Popen[str], manager: socket.socket) -> None:
         self.root, self.process, self._manager = root, process, manager
+        self.status = ""
 
     @property
     def socket(self) -> Path:
@@ -40,22 +43,24 @@ class Service:
 
 
 @contextmanager
-def running(tmp_path: Path, *flags: str) -> Iterator[tuple[Service, Client]]:
+def running(
+    tmp_path: Path, *flags: str, more: Sequence[str] = ()
+) -> Iterator[tuple[Service, Client]]:
     root = tmp_path / "root"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.settimeout(60)
         manager.bind(str(tmp_path / "manager"))
         command = (sys.executable, "-m", "snapcore.cli", "--root", str(root), *flags)
         with subprocess.Popen(
-            [*command, "serve", "--address", f"unix://{tmp_path}/run/socket"],
+            [*command, "serve", "--address", f"unix://{tmp_path}/run/socket", *more],
             env=child_environment({"NOTIFY_SOCKET": str(tmp_path / "manager")}),
             stderr=subprocess.PIPE,
             text=True,
         ) as process:
             try:
                 service = Service(root, process, manager)
-                ready, status = service.told()
-                assert (ready, status[:15]) == ("READY=1", "STATUS=serving ")
+                ready, service.status = service.told()
+                assert (ready, service.status[:15]) == ("READY=1", "STATUS=serving ")
                 with connected(service.socket) as client:
                     yield service, client
             finally:
@@ -83,6 +88,23 @@ def test_a_service_manager_that_is_gone_does_not_make_its_end_a_failure(tmp_path
         code, err = service.stop()
     assert code == 0
     assert "the service manager at" in err
+
+
+def test_it_tells_prometheus_until_its_end(tmp_path: Path) -> None:
+    flags = ("--snapshotter", "native")
+    with running(tmp_path, *flags, more=("--metrics-address", "127.0.0.1:0")) as (service, client):
+        client.prepare("k")
+        _, _, url = service.status.partition(", metrics at ")
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            text = answer.read().decode()
+        assert 'snapcore_service_calls_total{code="OK",method="Prepare"} 1.0\n' in text
+        assert 'snapcore_snapshots{kind="active",snapshotter="native"} 1.0\n' in text
+        address = urlsplit(url)
+        assert address.hostname
+        assert address.port
+        with socket.create_connection((address.hostname, address.port), 20):
+            code, _ = service.stop()
+    assert code == 0
 
 
 def test_ctrl_c_interrupts_it(tmp_path: Path) -> None:
