@@ -26,5 +26,5 @@ def need_metrics() -> None:
     Raises:
         Unimplemented: something of `snapcore[metrics]` is not there.
     """
-    if importlib.util.find_spec("prometheus_client") is None:
+    if not importlib.util.find_spec("prometheus_client"):
         raise Unimplemented("metrics need Prometheus's client: pip install 'snapcore[metrics]'")

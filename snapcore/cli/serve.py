@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,7 +12,12 @@ from snapcore.cli.exits import Interrupted
 from snapcore.cli.extras import need_metrics, need_service
 from snapcore.cli.flags import Verb
 from snapcore.cli.session import Session
+from snapcore.cli.signals import wait_for_signal
 from snapcore.errors import PermissionDenied
+
+if TYPE_CHECKING:
+    from snapcore.service import Observer
+    from snapcore.snapshots import Snapshotter
 
 
 @click.command("serve", cls=Verb)
@@ -34,7 +40,7 @@ def serve(context: click.Context, address: str, metrics_address: str) -> None:
     need_service("serving")
     if metrics_address:
         need_metrics()
-    from snapcore.service import Metrics, exposing, log_call, serving, socket_path, tell
+    from snapcore.service import log_call, serving, socket_path, tell
 
     session = Session.of(context)
     path = socket_path(address)
@@ -44,19 +50,31 @@ def serve(context: click.Context, address: str, metrics_address: str) -> None:
             raise PermissionDenied(f"cannot serve {node.config.root!r}: it is read-only for us")
         names = dict.fromkeys(node.snapshotters.default_names())
         snapshotters = [node.snapshotter(name) for name in names]
-        what, observers = f"serving {', '.join(names)} at {path}", [log_call]
+        what = f"serving {', '.join(names)} at {path}"
+        observers: list[Observer] = [log_call]
         try:
             with ExitStack() as stack:
                 if metrics_address:
-                    metrics = Metrics(snapshotters)
-                    observers.append(metrics.observe)
-                    url = stack.enter_context(exposing(metrics_address, metrics.registry))
-                    stack.callback(metrics.stop)
+                    url, observe = stack.enter_context(_measured(metrics_address, snapshotters))
+                    observers.append(observe)
                     what += f", metrics at {url}"
                 stack.enter_context(serving(path, snapshotters, observers))
                 _until_sigterm(manager, what)
         finally:
             tell(manager, "STATUS=stopped")
+
+
+@contextmanager
+def _measured(address: str, snapshotters: Sequence[Snapshotter]) -> Iterator[tuple[str, Observer]]:
+    """Expose metrics during a `with` block, which has their URL and who must be told of calls."""
+    from snapcore.service import Metrics, exposing
+
+    metrics = Metrics(snapshotters)
+    with exposing(address, metrics.registry) as url:
+        try:
+            yield url, metrics.observe
+        finally:
+            metrics.stop()
 
 
 def _until_sigterm(manager: str, what: str) -> None:
@@ -70,6 +88,6 @@ def _until_sigterm(manager: str, what: str) -> None:
     try:
         notify(manager, "READY=1", f"STATUS={what}")
         click.echo(f"snapcore: {what}", err=True)
-        threading.Event().wait()
+        wait_for_signal()
     except Interrupted:
         tell(manager, "STOPPING=1")

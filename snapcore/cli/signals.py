@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,24 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def wait_for_signal() -> None:
+    """Wait, in the main thread, until the handler of a signal raises.
+
+    Waiting for a lock may go on for ever: the system may have another thread take the signal, or
+    this one just before it waits, and neither ends the wait (signal.set_wakeup_fd).
+    """
+    told, tell = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(tell, False)
+    previous = signal.set_wakeup_fd(tell)
+    try:
+        while True:
+            os.read(told, 1)
+    finally:
+        signal.set_wakeup_fd(previous)
+        for descriptor in (told, tell):
+            os.close(descriptor)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - signal(2)'s signature

@@ -17,7 +17,7 @@ import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
-from support.cli import spawn
+from support.cli import call, spawn
 from support.service import refused, served
 
 from snapcore.conformance import MemorySnapshotter, MemoryState
@@ -297,13 +297,25 @@ def test_serve_says_what_is_wrong_with_an_address(
     assert text in outcome.err
 
 
-def test_without_the_package_it_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from support.cli import call
-
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "prometheus_client" else True)
-    outcome = call("serve", "--address", str(tmp_path / "d/s"), "--metrics-address", LOCAL)
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        pytest.param(["--metrics-address", LOCAL], "pip install 'snapcore[metrics]'", id="wanted"),
+        pytest.param([], "must be yours alone", id="not-wanted"),
+    ],
+)
+def test_the_package_is_needed_by_who_wants_metrics(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: list[str], text: str
+) -> None:
+    for name in ("metrics", "exposition"):
+        monkeypatch.delitem(sys.modules, f"snapcore.service.{name}")
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name != "prometheus_client")
+    tmp_path.chmod(0o755)
+    root = ("--root", str(tmp_path / "r"), "--snapshotter", "native")
+    outcome = call(*root, "serve", "--address", str(tmp_path / "s"), *flags)
     assert outcome.code == 1
-    assert "pip install 'snapcore[metrics]'" in outcome.err
+    assert text in outcome.err
 
 
 def test_all_of_them_are_documented(counted: Snapshotter) -> None:
@@ -314,4 +326,3 @@ def test_all_of_them_are_documented(counted: Snapshotter) -> None:
         if not family.name.startswith("process_")
     }
     assert set(re.findall(r"`(snapcore_[a-z_]+)", page)) == names
-    assert "prometheus_client" in sys.modules

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -105,6 +106,16 @@ def test_it_tells_prometheus_until_its_end(tmp_path: Path) -> None:
         with socket.create_connection((address.hostname, address.port), 20):
             code, _ = service.stop()
     assert code == 0
+
+
+def test_it_ends_whichever_of_its_threads_takes_the_signal(tmp_path: Path) -> None:
+    with running(tmp_path, "--snapshotter", "native") as (service, client):
+        client.prepare("k")
+        process = service.process
+        other = max(int(thread) for thread in os.listdir(f"/proc/{process.pid}/task"))
+        assert other != process.pid
+        assert ctypes.CDLL(None).tgkill(process.pid, other, signal.SIGTERM) == 0
+        assert process.wait(60) == 0
 
 
 def test_ctrl_c_interrupts_it(tmp_path: Path) -> None:
