@@ -150,7 +150,8 @@ def check_space(plan: ImagePlan, store: ContentStore, snapshotters: Sequence[Sna
     What an image takes uncompressed is not written down anywhere, so this asks only for what
     it takes at the very least: the blobs still to be fetched, and as much again for the files
     of each snapshotter. A disk that fills up later is reported by the write that fails. Who may
-    supply layers without their files asks for nothing.
+    supply layers without their files asks for nothing, and neither does who keeps them where
+    nobody knows, behind a socket.
 
     Args:
         plan: what will be done.
@@ -165,7 +166,8 @@ def check_space(plan: ImagePlan, store: ContentStore, snapshotters: Sequence[Sna
     needs = [(store.root, missing if filling else 0)]
     for snapshotter in filling:
         lacking = (p for p in plan.layers if plan.lacks(snapshotter.name, p))
-        needs.append((snapshotter.root, sum(p.descriptor.size for p in lacking)))
+        if os.path.isdir(snapshotter.root):
+            needs.append((snapshotter.root, sum(p.descriptor.size for p in lacking)))
     by_device: dict[int, tuple[int, str]] = {}
     for path, need in needs:
         device = os.stat(path).st_dev

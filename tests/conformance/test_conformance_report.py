@@ -75,9 +75,16 @@ def test_expected_failures_are_told_apart_and_stale_ones_are_errors(tmp_path: Pa
     assert "take it off the list" in found["passes"][1]
 
 
+def test_what_fails_sometimes_may_pass_but_not_be_left_out(tmp_path: Path) -> None:
+    found = _run(tmp_path, {"passes?": "race 1", "fails?": "race 2", "left_out?": "race 3"})
+    assert found["passes"] == (Outcome.PASSED, "")
+    assert found["fails"] == (Outcome.XFAILED, "race 2: found 1, wanted 2")
+    assert found["left_out"][0] is Outcome.STALE
+
+
 def test_a_list_of_expected_failures() -> None:
-    text = "# ours\n\none  bug 1: slow\n  two bug 2\n"
-    assert parse_xfails(text, _KNOWN) == {"one": "bug 1: slow", "two": "bug 2"}
+    text = "# ours\n\none  bug 1: slow\n  two? race 2\n"
+    assert parse_xfails(text, _KNOWN) == {"one": "bug 1: slow", "two?": "race 2"}
 
 
 @pytest.mark.parametrize(
@@ -85,6 +92,8 @@ def test_a_list_of_expected_failures() -> None:
     [
         ("three why", "line 1: there is no check 'three'"),
         ("one why\none why", "line 2: 'one' stands on the list already"),
+        ("one why\none? why", "line 2: 'one?' stands on the list already"),
+        ("one? why\none why", "line 2: 'one' stands on the list already"),
         ("one", "line 1: say after 'one' why it fails"),
     ],
 )

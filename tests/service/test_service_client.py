@@ -23,8 +23,8 @@ from snapcore.oci import WhiteoutStyle
 from snapcore.service import serving
 from snapcore.service.client import open_service
 from snapcore.service.codes import failure
-from snapcore.service.names import SNAPSHOTS
-from snapcore.service.proto import mount_pb2
+from snapcore.service.names import INTROSPECTION, SNAPSHOTS
+from snapcore.service.proto import introspection_pb2, mount_pb2
 from snapcore.service.proto import snapshots_pb2 as messages
 from snapcore.snapshots import (
     Capability,
@@ -300,6 +300,33 @@ class TestCapabilities:
             declared = {Capability.REBASE}
             with open_service(str(tmp_path / "fake"), "x", capabilities=declared) as client:
                 assert client.capabilities == declared
+
+
+class TestRoots:
+    """Whose files are not on disk when it answers, tells at least where they are."""
+
+    def says(self, root: str) -> dict[str, Unary]:
+        plugin = introspection_pb2.Plugin(id="x", exports={"root": root})
+        said: bytes = introspection_pb2.PluginsResponse(plugins=[plugin]).SerializeToString()
+        return {"Plugins": lambda *_: said}
+
+    def test_are_synced_if_they_are_here(self, tmp_path: Path) -> None:
+        with answering(tmp_path / "fake", INTROSPECTION, unary=self.says(str(tmp_path))):
+            with open_service(str(tmp_path / "fake"), "x") as client:
+                assert client.root == str(tmp_path)
+                assert client.flush().synced == 1
+            with pytest.raises(errors.FailedPrecondition):
+                client.flush()
+
+    @pytest.mark.parametrize("root", ["", "relative", "/nonexistent"])
+    def test_are_nothing_to_us_if_they_are_not(self, tmp_path: Path, root: str) -> None:
+        path = str(tmp_path / "fake")
+        with (
+            answering(tmp_path / "fake", INTROSPECTION, unary=self.says(root)),
+            open_service(path, "x") as client,
+        ):
+            assert client.root == f"unix://{path}"
+            assert client.flush().synced == 0
 
 
 class Slow(MemorySnapshotter):

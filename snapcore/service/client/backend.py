@@ -29,6 +29,7 @@ from snapcore.snapshots import (
     Mounts,
     Page,
     Reclaimed,
+    RootSync,
     Usage,
     hookimpl,
     is_key,
@@ -57,14 +58,21 @@ class ServiceSnapshotter:
         connection: closed with the snapshotter.
         name: what the other side calls the snapshotter.
         capabilities: what it can do.
+        medium: what to sync in `flush`; None if whatever was answered is on disk, or nobody knows
+            where it is.
     """
 
     def __init__(
-        self, connection: Connection, name: str, capabilities: Collection[Capability]
+        self,
+        connection: Connection,
+        name: str,
+        capabilities: Collection[Capability],
+        medium: RootSync | None,
     ) -> None:
         self._connection: Final = connection
         self._name: Final = name
         self._capabilities: Final = capabilities
+        self._medium: Final = medium
 
     @hookimpl
     def stat(self, key: str) -> Info:
@@ -179,8 +187,11 @@ class ServiceSnapshotter:
 
     @hookimpl
     def flush(self) -> FlushReport:
-        """See `SnapshotterSpec.flush`: the other side has done what it does when it answered."""
-        return FlushReport()
+        """See `SnapshotterSpec.flush`: for files alone, since records are the other side's."""
+        if self._medium is None:
+            return FlushReport()
+        self._medium.sync()
+        return FlushReport(synced=1)
 
     @hookimpl
     def cleanup(self, checkpoint: Checkpoint) -> Reclaimed:
@@ -196,6 +207,8 @@ class ServiceSnapshotter:
     @hookimpl
     def close(self) -> bool:
         """See `SnapshotterSpec.close`."""
+        if self._medium is not None:
+            self._medium.close()
         return self._connection.close()
 
 

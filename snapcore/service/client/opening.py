@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from snapcore.errors import Unimplemented
@@ -13,6 +15,7 @@ from snapcore.service.proto import introspection_pb2
 from snapcore.snapshots import (
     Capability,
     Probe,
+    RootSync,
     Snapshotter,
     Trace,
     WrapperChoice,
@@ -40,7 +43,8 @@ def open_service(
     """Open a snapshotter behind a socket: one that `snapcore serve` serves, or containerd's own.
 
     What a commit survives is up to the other side. `snapcore serve` answers when it is on disk.
-    containerd does not say, so a `flush` here does nothing and an info is always `durable`.
+    containerd writes down that a snapshot is committed, and leaves its files to the kernel: these
+    are put on disk by `flush`, and so by each commit, where it tells its root.
 
     Args:
         address: the socket: a path, or `unix://` and a path.
@@ -64,11 +68,12 @@ def open_service(
     """
     connection = Connection(address, namespaced(namespace, lease), timeout)
     try:
-        said = _capabilities(connection, snapshotter)
+        said = _asked(connection, snapshotter)
+        medium = RootSync(said.root) if said.root else None
     except BaseException:
         connection.close()
         raise
-    able = said | frozenset(capabilities)
+    able = said.capabilities | frozenset(capabilities)
     probe = Probe(
         usable=True,
         capabilities=able,
@@ -76,22 +81,41 @@ def open_service(
     )
     return open_backend(
         snapshotter,
-        f"unix://{connection.path}",
-        ServiceSnapshotter(connection, snapshotter, able),
+        said.root or f"unix://{connection.path}",
+        ServiceSnapshotter(connection, snapshotter, able, medium),
         probe,
         wrappers=wrappers,
         trace=trace,
     )
 
 
-def _capabilities(connection: Connection, snapshotter: str) -> frozenset[Capability]:
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What the other side says of a snapshotter.
+
+    Attributes:
+        capabilities: what it can do.
+        root: its state root, if it tells that and it is a directory here; "" else.
+    """
+
+    capabilities: frozenset[Capability] = frozenset()
+    root: str = ""
+
+
+def _asked(connection: Connection, snapshotter: str) -> _Said:
     request = introspection_pb2.PluginsRequest(filters=[f"type=={SNAPSHOTTER_TYPE}"])
     try:
         plugins = list(connection.call(_PLUGINS, request).plugins)
     except Unimplemented:
         # Another proxy plugin of containerd's; they need not answer this.
-        return frozenset()
+        return _Said()
     # An only one answers to any name.
     found = [each for each in plugins if each.id == snapshotter or len(plugins) == 1]
-    words = {word for each in found for word in each.capabilities}
-    return frozenset(_BY_WORD[word] for word in words & _BY_WORD.keys())
+    if not found:
+        return _Said()
+    words = _BY_WORD.keys() & set(found[0].capabilities)
+    root = found[0].exports.get("root", "")
+    return _Said(
+        frozenset(_BY_WORD[word] for word in words),
+        root if os.path.isabs(root) and os.path.isdir(root) else "",
+    )
