@@ -15,7 +15,7 @@ from typing import Final
 
 from snapcore import labels as label_keys
 from snapcore.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
-from snapcore.filters import compile_filters, record_fields
+from snapcore.filters import compile_filters
 from snapcore.mount import Mount
 from snapcore.snapshots import (
     Capability,
@@ -32,6 +32,7 @@ from snapcore.snapshots import (
     WrapperChoice,
     hookimpl,
     id_mapping,
+    info_fields,
     open_backend,
     refuse_mapped,
 )
@@ -178,13 +179,7 @@ class MemorySnapshotter:
         found = [
             info
             for info in infos
-            if info.name.encode() > after.encode()
-            and accept(
-                record_fields(
-                    {"name": info.name, "parent": info.parent, "kind": info.kind.value},
-                    info.labels,
-                )
-            )
+            if info.name.encode() > after.encode() and accept(info_fields(info))
         ]
         return Page(tuple(found[:limit]))
 

@@ -102,6 +102,10 @@ class Ids:
 
 
 def info_fields(info: Info) -> Fields:
-    """Return the view of an info that filters look at."""
-    values = {"name": info.name, "parent": info.parent, "kind": info.kind.value}
-    return record_fields(values, info.labels)
+    """Return the view of an info that filters look at.
+
+    No parent is the parent "", and not a field that is not there: containerd asks for
+    `parent==""` when a backend supplies the lowest layer (containerd, metadata/snapshot.go).
+    """
+    others = record_fields({"name": info.name, "kind": info.kind.value}, info.labels)
+    return lambda path: info.parent if path == ("parent",) else others(path)

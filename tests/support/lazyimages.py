@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from snapcore import labels as keys
 from snapcore.config import NodeConfig
 from snapcore.node import Node
-from snapcore.oci import Digest
+from snapcore.oci import Digest, chain_ids
 from snapcore.oci.descriptor import OCI_LAYER
 from snapcore.snapshots import OptionValue
 from snapcore_fuse.daemon.client import Daemon
@@ -160,6 +161,41 @@ class LazyPlace:
             assert watched.wait()
         finally:
             watched.close()
+
+
+class Image:
+    """An image in the registry of a place, and the labels that its puller gives to each layer.
+
+    Attributes:
+        layers: the lowest first.
+        names: their chain IDs.
+        manifest: the image's digest.
+    """
+
+    def __init__(self, place: LazyPlace, *layers: Layer) -> None:
+        self.layers = layers
+        self.names = [str(each) for each in chain_ids([layer.diff_id for layer in layers])]
+        self.manifest = place.builder.add_image("latest", layers).digest
+        place.publish(*layers)
+        self._place = place
+
+    def labels(self, number: int) -> dict[str, str]:
+        """Return the labels of a layer."""
+        layer = self.layers[number]
+        told = {
+            keys.SNAPSHOT_REF: self.names[number],
+            keys.SNAPSHOT_DIFF_ID: str(layer.diff_id),
+            keys.CRI_IMAGE_REF: self._place.name,
+            keys.CRI_MANIFEST_DIGEST: str(self.manifest),
+            keys.CRI_LAYER_DIGEST: str(layer.descriptor.digest),
+            keys.CRI_IMAGE_LAYERS: keys.image_layers(
+                each.descriptor.digest for each in self.layers[number:]
+            ),
+            keys.SOURCE_PLAIN_HTTP: "true",
+        }
+        if number:
+            told[keys.SNAPSHOT_PARENT_CHAIN_ID] = self.names[number - 1]
+        return told
 
 
 @contextmanager

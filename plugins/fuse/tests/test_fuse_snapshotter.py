@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 from support.images import File, whiteout
-from support.layout import Layer
-from support.lazyimages import BIG, LazyPlace, estargz_layer, lazy_place
+from support.lazyimages import BIG, Image, LazyPlace, estargz_layer, lazy_place
 
 from snapcore import labels as keys
 from snapcore.errors import AlreadyExists, FailedPrecondition, NotFound
 from snapcore.mount import mounts_below, temporary_mount
-from snapcore.oci import Digest, chain_ids
+from snapcore.oci import Digest
 from snapcore.snapshots import (
     Capability,
     Kind,
@@ -44,34 +43,6 @@ def place(tmp_path: Path, census: None) -> Iterator[LazyPlace]:
 def fuse(place: LazyPlace) -> Iterator[Snapshotter]:
     with open_snapshotter("fuse", place.places.root, options=place.options) as opened:
         yield opened
-
-
-class Image:
-    """An image in the registry, and the labels that its puller gives to each layer."""
-
-    def __init__(self, place: LazyPlace, *layers: Layer) -> None:
-        self.layers = layers
-        self.names = [str(each) for each in chain_ids([layer.diff_id for layer in layers])]
-        self.manifest = place.builder.add_image("latest", layers).digest
-        place.publish(*layers)
-        self._place = place
-
-    def labels(self, number: int) -> dict[str, str]:
-        layer = self.layers[number]
-        told = {
-            keys.SNAPSHOT_REF: self.names[number],
-            keys.SNAPSHOT_DIFF_ID: str(layer.diff_id),
-            keys.CRI_IMAGE_REF: self._place.name,
-            keys.CRI_MANIFEST_DIGEST: str(self.manifest),
-            keys.CRI_LAYER_DIGEST: str(layer.descriptor.digest),
-            keys.CRI_IMAGE_LAYERS: keys.image_layers(
-                each.descriptor.digest for each in self.layers[number:]
-            ),
-            keys.SOURCE_PLAIN_HTTP: "true",
-        }
-        if number:
-            told[keys.SNAPSHOT_PARENT_CHAIN_ID] = self.names[number - 1]
-        return told
 
 
 @pytest.fixture

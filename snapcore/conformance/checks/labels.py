@@ -146,7 +146,9 @@ def check_walk_filter_language(harness: Harness) -> None:
         ('labels."t.none"!=x', named),
         ('labels."t.none"~=^$', named),
         ('labels."t.none"==""', set()),
-        ("parent", set()),
+        # A parent of none is "" and not absent, as in containerd.
+        ("parent", named),
+        ('parent==""', named),
     )
     for text, wanted in table:
         found = {info.name for info in s.walk((text,))}
