@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from snapcore.conformance.harness import CheckFailed as CheckFailed
     from snapcore.conformance.harness import Harness as Harness
     from snapcore.conformance.memory import MemorySnapshotter as MemorySnapshotter
-    from snapcore.conformance.memory import MemoryState as MemoryState
     from snapcore.conformance.memory import open_memory as open_memory
+    from snapcore.conformance.memory_state import MemoryState as MemoryState
     from snapcore.conformance.report import Graded as Graded
     from snapcore.conformance.report import Report as Report
     from snapcore.conformance.report import decode as decode
@@ -42,7 +42,7 @@ __getattr__ = on_first_use(
         "Graded": "report",
         "Harness": "harness",
         "MemorySnapshotter": "memory",
-        "MemoryState": "memory",
+        "MemoryState": "memory_state",
         "OpenRoot": "run",
         "Outcome": "run",
         "Report": "report",

@@ -7,13 +7,12 @@ of a type that no kernel knows. Several may be opened on one `MemoryState`, in o
 
 from __future__ import annotations
 
-import itertools
-import threading
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
 from snapcore import labels as label_keys
+from snapcore.conformance.memory_state import Kept, MemoryState
 from snapcore.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from snapcore.filters import compile_filters
 from snapcore.mount import Mount
@@ -28,6 +27,7 @@ from snapcore.snapshots import (
     Page,
     Probe,
     Snapshotter,
+    State,
     Usage,
     WrapperChoice,
     hookimpl,
@@ -38,41 +38,6 @@ from snapcore.snapshots import (
 )
 
 _MAPS: Final = (label_keys.SNAPSHOT_UIDMAP, label_keys.SNAPSHOT_GIDMAP)
-
-
-@dataclass(slots=True)
-class Kept:
-    """One snapshot.
-
-    Attributes:
-        number: names it in its mounts; never used twice.
-        info: what is known of it.
-        usage: as stored at commit.
-    """
-
-    number: int
-    info: Info
-    usage: Usage = field(default_factory=Usage)
-
-
-@dataclass(slots=True)
-class MemoryState:
-    """What a disk is to other snapshotters: it stays when they are closed.
-
-    Attributes:
-        snapshots: by key or name.
-        guard: held by whoever looks at them or changes them.
-        numbers: the numbers not used yet.
-        remote: values of label `containerd.io/snapshot.ref` whose layers are there already, so
-            that prepare commits them itself.
-        staged: those whose layers prepare puts into the new Active.
-    """
-
-    snapshots: dict[str, Kept] = field(default_factory=dict)
-    guard: threading.Lock = field(default_factory=threading.Lock)
-    numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
-    remote: frozenset[str] = frozenset()
-    staged: frozenset[str] = frozenset()
 
 
 class MemorySnapshotter:
@@ -90,13 +55,13 @@ class MemorySnapshotter:
     def stat(self, key: str) -> Info:
         """See `SnapshotterSpec.stat`."""
         with self.state.guard:
-            return self._find(key).info
+            return self.state.find(key).info
 
     @hookimpl
     def update(self, info: Info, fieldpaths: tuple[str, ...]) -> Info:
         """See `SnapshotterSpec.update`."""
         with self.state.guard:
-            kept = self._find(info.name)
+            kept = self.state.find(info.name)
             labels = _updated(kept.info, info.labels, fieldpaths)
             for key in _MAPS:
                 fixed = kept.info.kind is not Kind.COMMITTED
@@ -112,13 +77,13 @@ class MemorySnapshotter:
         """See `SnapshotterSpec.usage`."""
         checkpoint()
         with self.state.guard:
-            return self._find(key).usage
+            return self.state.find(key).usage
 
     @hookimpl
     def mounts(self, key: str) -> Mounts:
         """See `SnapshotterSpec.mounts`."""
         with self.state.guard:
-            return _mounts(self._find(key), self.state.staged)
+            return _mounts(self.state.find(key), self.state.staged)
 
     @hookimpl
     def prepare(self, key: str, parent: str, labels: Labels, checkpoint: Checkpoint) -> Mounts:
@@ -137,22 +102,19 @@ class MemorySnapshotter:
         """See `SnapshotterSpec.commit`."""
         checkpoint()
         with self.state.guard:
-            self._expect_free(name)
-            kept = self._find(key)
+            broken = self._broken(name)
+            kept = self.state.find(key)
             if kept.info.kind is not Kind.ACTIVE:
                 raise FailedPrecondition(f"snapshot {key!r} is {kept.info.kind}, not active")
             refuse_mapped(kept.info)
+            below = parent or kept.info.parent
+            if broken and broken.parent != below:
+                raise AlreadyExists(f"snapshot {name!r}, which is broken, has another parent")
             if parent:
                 self._check_rebase(kept.info, parent)
+            stored = {**broken.labels, **_stored(labels)} if broken else _stored(labels)
             now = time.time_ns()
-            kept.info = Info(
-                Kind.COMMITTED,
-                name,
-                parent or kept.info.parent,
-                _stored(labels),
-                created=now,
-                updated=now,
-            )
+            kept.info = Info(Kind.COMMITTED, name, below, stored, created=now, updated=now)
             self.state.snapshots[name] = self.state.snapshots.pop(key)
             return kept.info
 
@@ -161,12 +123,9 @@ class MemorySnapshotter:
         """See `SnapshotterSpec.remove`."""
         checkpoint()
         with self.state.guard:
-            info = self._find(key).info
-            for other in self.state.snapshots.values():
-                if info.kind is Kind.COMMITTED and other.info.parent == key:
-                    raise FailedPrecondition(
-                        f"cannot remove {key!r}: {other.info.name!r} stands on it"
-                    )
+            self.state.find(key)
+            for child in self.state.children(key):
+                raise FailedPrecondition(f"cannot remove {key!r}: {child.name!r} stands on it")
             return self.state.snapshots.pop(key).info
 
     @hookimpl
@@ -182,6 +141,18 @@ class MemorySnapshotter:
             if info.name.encode() > after.encode() and accept(info_fields(info))
         ]
         return Page(tuple(found[:limit]))
+
+    @hookimpl
+    def mark_broken(self, name: str) -> Info:
+        """See `SnapshotterSpec.mark_broken`."""
+        with self.state.guard:
+            kept = self.state.find(name)
+            if kept.info.kind is not Kind.COMMITTED:
+                raise FailedPrecondition(f"snapshot {name!r} is {kept.info.kind}, not committed")
+            for user in self.state.users(name):
+                raise FailedPrecondition(f"{user!r}, which stands on {name!r}, may be mounted")
+            kept.info = replace(kept.info, state=State.BROKEN)
+            return kept.info
 
     @hookimpl
     def flush(self) -> FlushReport:
@@ -206,13 +177,14 @@ class MemorySnapshotter:
                     raise NotFound(f"no parent {parent!r} for snapshot {key!r}")
                 if below.info.kind is not Kind.COMMITTED:
                     raise InvalidArgument(f"parent {parent!r} of {key!r} is {below.info.kind}")
-            self._expect_free(key)
+                self.state.expect_whole(parent)
+            self.state.expect_free(key)
             now = time.time_ns()
             info = Info(kind, key, parent, _stored(labels), created=now, updated=now)
             kept = Kept(next(self.state.numbers), info)
             ref = labels.get(label_keys.SNAPSHOT_REF, "")
             if kind is Kind.ACTIVE and ref in self.state.remote:
-                self._expect_free(ref)
+                self.state.expect_free(ref)
                 kept.info = replace(info, kind=Kind.COMMITTED, name=ref)
                 self.state.snapshots[ref] = kept
                 raise AlreadyExists(f"snapshot {ref!r} has been made available")
@@ -227,16 +199,15 @@ class MemorySnapshotter:
             raise FailedPrecondition(f"parent {parent!r} is {base.info.kind}, not committed")
         if info.parent not in ("", parent):
             raise InvalidArgument(f"snapshot {info.name!r} has parent {info.parent!r} already")
+        self.state.expect_whole(parent)
 
-    def _find(self, key: str) -> Kept:
-        kept = self.state.snapshots.get(key)
-        if kept is None:
-            raise NotFound(f"no snapshot {key!r}")
-        return kept
-
-    def _expect_free(self, key: str) -> None:
-        if key in self.state.snapshots:
-            raise AlreadyExists(f"snapshot {key!r} exists already")
+    def _broken(self, name: str) -> Info | None:
+        """Return the broken snapshot whose place a commit may take, None for none."""
+        kept = self.state.snapshots.get(name)
+        if kept is not None and kept.info.state is State.BROKEN:
+            return kept.info
+        self.state.expect_free(name)
+        return None
 
 
 def open_memory(

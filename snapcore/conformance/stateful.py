@@ -26,7 +26,8 @@ from hypothesis.stateful import (
 from snapcore.conformance.clock import WallClock
 from snapcore.conformance.harness import Harness, expect, expect_equal, read, write
 from snapcore.conformance.history import Call, Hook
-from snapcore.conformance.memory import MemoryState, open_memory
+from snapcore.conformance.memory import open_memory
+from snapcore.conformance.memory_state import MemoryState
 from snapcore.conformance.peer import Peer
 from snapcore.conformance.run import Subject, started
 from snapcore.errors import SnapcoreError

@@ -6,5 +6,5 @@ from typing import Final
 
 from snapcore.snapshots import CONTRACT_VERSION
 
-SUITE_VERSION: Final = f"{CONTRACT_VERSION}.3"
+SUITE_VERSION: Final = f"{CONTRACT_VERSION}.4"
 """Contract version, dot, edition: a later edition has more checks, and may fail who passed."""

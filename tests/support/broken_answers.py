@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Generator
 from dataclasses import replace
@@ -23,8 +22,6 @@ from snapcore.snapshots import (
     LayerTarget,
     Mounts,
     Page,
-    Reclaimed,
-    Usage,
     hookimpl,
 )
 
@@ -56,15 +53,6 @@ class MountsOfCommitted:
             return (yield)
         except FailedPrecondition:
             return (Mount("bind", "/", options=("ro",)),)
-
-
-class KeepsLabels:
-    """A label that the Active had is still there after commit."""
-
-    @hookimpl(wrapper=True)
-    def commit(self, labels: dict[str, str]) -> Generator[None, Info, Info]:
-        labels["t.old"] = "1"
-        return (yield)
 
 
 class HidesTheFuture:
@@ -164,89 +152,6 @@ class CommitsViews:
             return Info(Kind.COMMITTED, name)
 
 
-class UnsortedWalk:
-    """A walk goes backwards."""
-
-    @hookimpl(wrapper=True)
-    def walk(self) -> Generator[None, Page, Page]:
-        page = yield
-        return Page(page.infos[::-1])
-
-
-class ForgetfulWalk:
-    """A walk leaves out the last of each page."""
-
-    @hookimpl(wrapper=True)
-    def walk(self) -> Generator[None, Page, Page]:
-        page = yield
-        return Page(page.infos[:-1])
-
-
-class SmallPages:
-    """A walk that was given a filter finds nothing on its second page."""
-
-    @hookimpl(wrapper=True)
-    def walk(self, filters: tuple[str, ...], after: str) -> Generator[None, Page, Page]:
-        page = yield
-        return Page() if filters and after else page
-
-
-class PrefixFilters:
-    """`==` in a filter compares beginnings."""
-
-    @hookimpl(wrapper=True)
-    def walk(self, filters: tuple[str, ...]) -> Generator[None, Page, Page]:
-        page = yield
-        if filters == ("name==base",):
-            return Page((*page.infos, Info(Kind.COMMITTED, "base and more")))
-        return page
-
-
-class AnchoredFilters:
-    """`~=` in a filter matches from the beginning only."""
-
-    @hookimpl(wrapper=True)
-    def walk(self, filters: tuple[str, ...]) -> Generator[None, Page, Page]:
-        page = yield
-        patterns = [re.match(r"name~=(\w.*)", text) for text in filters]
-        return Page(
-            tuple(
-                info
-                for info in page.infos
-                if not patterns or patterns[0] is None or re.match(patterns[0][1], info.name)
-            )
-        )
-
-
-class NoUpdated:
-    """Update leaves `updated` alone."""
-
-    @hookimpl(wrapper=True)
-    def update(self) -> Generator[None, Info, Info]:
-        info = yield
-        return replace(info, updated=info.created)
-
-
-class CreatedMoves:
-    """Update is a new creation."""
-
-    @hookimpl(wrapper=True)
-    def update(self) -> Generator[None, Info, Info]:
-        info = yield
-        return replace(info, created=info.updated)
-
-
-class AnyPath:
-    """Update ignores field paths that it does not know."""
-
-    @hookimpl(wrapper=True)
-    def update(self, info: Info) -> Generator[None, Info, Info]:
-        try:
-            return (yield)
-        except InvalidArgument:
-            return info
-
-
 class TwoWinners:
     """Takes a name that somebody else has committed for its own success."""
 
@@ -344,28 +249,65 @@ class SwallowsCancel:
             return Info(Kind.COMMITTED, name)
 
 
-class StaleUsage:
-    """The usage of an Active is what it was when it was made."""
+class ViewsAreActive:
+    """Stat tells nothing between a View and an Active."""
 
     @hookimpl(wrapper=True)
-    def usage(self) -> Generator[None, Usage, Usage]:
-        yield
-        return Usage(inodes=1, size=4096)
+    def stat(self) -> Generator[None, Info, Info]:
+        info = yield
+        return replace(info, kind=Kind.ACTIVE) if info.kind is Kind.VIEW else info
 
 
-class UsageOfWholeTree:
-    """The usage of a copy is all of it (containerd, native)."""
-
-    @hookimpl(wrapper=True)
-    def usage(self) -> Generator[None, Usage, Usage]:
-        usage = yield
-        return replace(usage, delta=None)
-
-
-class BusyCleanup:
-    """Cleanup says each time that it has removed something."""
+class RemovesActives:
+    """Whatever is removed was an Active."""
 
     @hookimpl(wrapper=True)
-    def cleanup(self) -> Generator[None, Reclaimed, Reclaimed]:
-        yield
-        return Reclaimed(directories=1)
+    def remove(self) -> Generator[None, Info, Info]:
+        info = yield
+        return replace(info, kind=Kind.ACTIVE)
+
+
+class Mumbles:
+    """What is not there is called nothing by its name."""
+
+    @hookimpl(wrapper=True)
+    def stat(self) -> Generator[None, Info, Info]:
+        try:
+            return (yield)
+        except NotFound:
+            raise NotFound("no such snapshot") from None
+
+
+class CreatedAtOpen:
+    """Everything was created when the instance was opened."""
+
+    def __init__(self) -> None:
+        self.opened = time.time_ns()
+
+    @hookimpl(wrapper=True)
+    def walk(self) -> Generator[None, Page, Page]:
+        page = yield
+        return Page(tuple(replace(info, created=self.opened) for info in page.infos))
+
+
+class ShowsOwnIds:
+    """Mounts of what was prepared with id maps map nothing."""
+
+    @hookimpl(wrapper=True)
+    def prepare(self) -> Generator[None, Mounts, Mounts]:
+        return _unmapped((yield))
+
+    @hookimpl(wrapper=True)
+    def view(self) -> Generator[None, Mounts, Mounts]:
+        return _unmapped((yield))
+
+    @hookimpl(wrapper=True)
+    def mounts(self) -> Generator[None, Mounts, Mounts]:
+        return _unmapped((yield))
+
+
+def _unmapped(mounts: Mounts) -> Mounts:
+    return tuple(
+        replace(mount, options=tuple(o for o in mount.options if "idmap=" not in o))
+        for mount in mounts
+    )

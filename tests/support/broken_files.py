@@ -1,12 +1,13 @@
-"""Copying snapshotters that lose something of what they copy, or hand out the wrong place."""
+"""Copying snapshotters that hand out the wrong place, or count and clean up wrongly."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
+from snapcore.errors import NotFound
 from snapcore.oci import WhiteoutStyle
 from snapcore.snapshots import (
     Checkpoint,
@@ -17,87 +18,10 @@ from snapcore.snapshots import (
     Reclaimed,
     Usage,
     hookimpl,
-    no_checkpoint,
 )
 from snapcore_native import NativeSnapshotter
-
-
-class _Spoils(NativeSnapshotter):
-    """Does something to each path of a new copy."""
-
-    __slots__ = ()
-
-    @hookimpl
-    def prepare(self, key: str, parent: str, labels: Labels, checkpoint: Checkpoint) -> Mounts:
-        mounts = super().prepare(key, parent, labels, checkpoint)
-        if parent:
-            for path in list(_paths(mounts[0].source)):
-                self.spoil(path)
-        return mounts
-
-    def spoil(self, path: bytes) -> None:
-        """Do it."""
-
-
-class LosesXattrs(_Spoils):
-    """Copies have no extended attributes."""
-
-    __slots__ = ()
-
-    def spoil(self, path: bytes) -> None:
-        for name in os.listxattr(path, follow_symlinks=False):
-            os.removexattr(path, name, follow_symlinks=False)
-
-
-class WholeSeconds(_Spoils):
-    """Copies have times in whole seconds."""
-
-    __slots__ = ()
-
-    def spoil(self, path: bytes) -> None:
-        seconds = os.lstat(path).st_mtime_ns // 10**9 * 10**9
-        os.utime(path, ns=(seconds, seconds), follow_symlinks=False)
-
-
-class SplitsLinks(_Spoils):
-    """Each name of a file becomes a file."""
-
-    __slots__ = ()
-
-    def spoil(self, path: bytes) -> None:
-        if os.path.isfile(path) and not os.path.islink(path) and os.lstat(path).st_nlink > 1:
-            shutil.copy2(path, path + b"~")
-            os.rename(path + b"~", path)
-
-
-class FillsHoles(_Spoils):
-    """Holes in copies take space."""
-
-    __slots__ = ()
-
-    def spoil(self, path: bytes) -> None:
-        if os.path.isfile(path) and not os.path.islink(path):
-            with open(path, "rb+") as stream:
-                os.posix_fallocate(stream.fileno(), 0, min(os.lstat(path).st_size, 1 << 21) or 1)
-
-
-class DropsSpecialFiles(_Spoils):
-    """FIFOs and sockets are left out of copies."""
-
-    __slots__ = ()
-
-    def spoil(self, path: bytes) -> None:
-        if not (os.path.isfile(path) or os.path.isdir(path) or os.path.islink(path)):
-            os.unlink(path)
-
-
-class LosesSetuid(_Spoils):
-    """Copies belong to root, and chown has taken their setuid bits away."""
-
-    __slots__ = ()
-
-    def spoil(self, path: bytes) -> None:
-        os.chown(path, 0, 0, follow_symlinks=False)
+from support.broken_commits import parent_tree
+from support.broken_copies import paths
 
 
 class PrivateRoot(NativeSnapshotter):
@@ -145,9 +69,7 @@ class SharesTheParent(NativeSnapshotter):
         mounts = super().prepare(key, parent, labels, checkpoint)
         if not parent:
             return mounts
-        below = super().view(f"{key} below", parent, {}, no_checkpoint)
-        super().remove(f"{key} below", no_checkpoint)
-        return (replace(mounts[0], source=below[0].source),)
+        return (replace(mounts[0], source=parent_tree(self, parent)),)
 
 
 class CountsNames(NativeSnapshotter):
@@ -158,7 +80,7 @@ class CountsNames(NativeSnapshotter):
     @hookimpl
     def usage(self, key: str, checkpoint: Checkpoint) -> Usage:
         usage = super().usage(key, checkpoint)
-        sizes = [os.lstat(path).st_size for path in _paths(self.mounts(key)[0].source)]
+        sizes = [os.lstat(path).st_size for path in paths(self.mounts(key)[0].source)]
         return replace(usage, size=sum(sizes), inodes=len(sizes), delta=sum(sizes))
 
 
@@ -181,7 +103,7 @@ class CleansTheLiving(NativeSnapshotter):
     def cleanup(self, checkpoint: Checkpoint) -> Reclaimed:
         for info in self.walk((), "", 1000).infos:
             if info.kind.value == "active":
-                for path in _paths(self.mounts(info.name)[0].source):
+                for path in paths(self.mounts(info.name)[0].source):
                     if os.path.isfile(path):
                         os.unlink(path)
         return super().cleanup(checkpoint)
@@ -198,9 +120,7 @@ class WrongWhiteouts(NativeSnapshotter):
         parent = self.stat(key).parent
         if not parent:
             return place
-        below = super().view(f"{key} below", parent, {}, no_checkpoint)
-        super().remove(f"{key} below", no_checkpoint)
-        return LayerTarget(place.directory, (below[0].source,), WhiteoutStyle.OVERLAY)
+        return LayerTarget(place.directory, (parent_tree(self, parent),), WhiteoutStyle.OVERLAY)
 
 
 class StoresOldUsage(NativeSnapshotter):
@@ -220,7 +140,42 @@ class StoresOldUsage(NativeSnapshotter):
         return info
 
 
-def _paths(top: str) -> Iterator[bytes]:
-    for directory, names, files in os.walk(os.fsencode(top), topdown=False):
-        for name in (*names, *files):
-            yield os.path.join(directory, name)
+class LowersForApply(NativeSnapshotter):
+    """Has a layer applied to all there is, and names what lies below nevertheless."""
+
+    __slots__ = ()
+
+    @hookimpl
+    def target(self, key: str) -> LayerTarget:
+        place = super().target(key)
+        parent = self.stat(key).parent
+        return replace(place, lowers=(parent_tree(self, parent),)) if parent else place
+
+
+class TargetElsewhere(NativeSnapshotter):
+    """A layer goes where nobody looks."""
+
+    __slots__ = ()
+
+    @hookimpl
+    def target(self, key: str) -> LayerTarget:
+        place = super().target(key)
+        beside = f"{place.directory}-new"
+        os.makedirs(beside, exist_ok=True)
+        return replace(place, directory=beside)
+
+
+class ReplacesNothing(NativeSnapshotter):
+    """What takes the place of a broken snapshot has that one's files."""
+
+    __slots__ = ()
+
+    @hookimpl
+    def commit(
+        self, name: str, key: str, labels: Labels, parent: str, checkpoint: Checkpoint
+    ) -> Info:
+        target = self.target(key).directory
+        with suppress(NotFound):
+            number = self._records.get(name).id
+            shutil.copytree(self._tree(number), target, dirs_exist_ok=True)
+        return super().commit(name, key, labels, parent, checkpoint)

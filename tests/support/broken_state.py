@@ -8,7 +8,8 @@ import unicodedata
 from dataclasses import replace
 
 from snapcore import labels as label_keys
-from snapcore.conformance.memory import Kept, MemorySnapshotter
+from snapcore.conformance.memory import MemorySnapshotter
+from snapcore.conformance.memory_state import Kept, MemoryState
 from snapcore.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from snapcore.snapshots import (
     Checkpoint,
@@ -157,8 +158,9 @@ class LeaksThreads(MemorySnapshotter):
         if not super().close():
             return False
         ended = threading.Event()
-        _WAITING.append(ended)
-        threading.Thread(target=ended.wait, name="left behind").start()
+        thread = threading.Thread(target=ended.wait, name="left behind")
+        thread.start()
+        _WAITING.append((ended, thread))
         return True
 
 
@@ -186,8 +188,62 @@ class UsageOfNothing(MemorySnapshotter):
             return Usage()
 
 
+class SkipsAGeneration(MemorySnapshotter):
+    """The parent of what is committed is its grandparent."""
+
+    @hookimpl
+    def commit(
+        self, name: str, key: str, labels: Labels, parent: str, checkpoint: Checkpoint
+    ) -> Info:
+        super().commit(name, key, labels, parent, checkpoint)
+        kept = self.state.snapshots[name]
+        below = self.state.snapshots.get(kept.info.parent)
+        if below and below.info.parent:
+            kept.info = replace(kept.info, parent=below.info.parent)
+        return kept.info
+
+
+class SeesOnlyItsOwn(MemorySnapshotter):
+    """What another instance has made since this one was opened is not there."""
+
+    def __init__(self, state: MemoryState) -> None:
+        super().__init__(replace(state, snapshots=dict(state.snapshots)))
+
+
+class LooksThenActs(MemorySnapshotter):
+    """Commits what it has looked at, whether or not it is there any more."""
+
+    @hookimpl
+    def commit(
+        self, name: str, key: str, labels: Labels, parent: str, checkpoint: Checkpoint
+    ) -> Info:
+        kept = self.state.snapshots.get(key)
+        checkpoint()
+        if kept:
+            self.state.snapshots[key] = Kept(kept.number, replace(kept.info, name=key))
+        return super().commit(name, key, labels, parent, no_checkpoint)
+
+
+class RefusesTheOvertaken(MemorySnapshotter):
+    """Says of a snapshot that has become another one something that was never true."""
+
+    @hookimpl
+    def commit(
+        self, name: str, key: str, labels: Labels, parent: str, checkpoint: Checkpoint
+    ) -> Info:
+        before = self.state.snapshots.get(key)
+        checkpoint()
+        if self.state.snapshots.get(key) is not before:
+            raise FailedPrecondition(f"snapshot {key!r} was replaced while it was committed")
+        return super().commit(name, key, labels, parent, no_checkpoint)
+
+
+class IgnoresMaps(MemorySnapshotter):
+    """Claims not to map ids, and shows the wrong ones instead of refusing."""
+
+
 _LEAKED: list[int] = []
-_WAITING: list[threading.Event] = []
+_WAITING: list[tuple[threading.Event, threading.Thread]] = []
 
 
 def let_go() -> None:
@@ -195,4 +251,6 @@ def let_go() -> None:
     while _LEAKED:
         os.close(_LEAKED.pop())
     while _WAITING:
-        _WAITING.pop().set()
+        ended, thread = _WAITING.pop()
+        ended.set()
+        thread.join()

@@ -106,6 +106,10 @@ def check_type_changes(harness: Harness) -> None:
     harness.layer("1", "", first)
     harness.layer("2", "1", second)
     with harness.seen("2") as root:
+        modes = {name: os.lstat(os.path.join(root, name)).st_mode for name in os.listdir(root)}
+        kinds = {name: stat.S_IFMT(mode) for name, mode in modes.items()}
+        wanted = {"file": stat.S_IFDIR, "dir": stat.S_IFLNK, "link": stat.S_IFREG}
+        expect_equal(kinds, wanted, "types of files")
         expect_equal(os.listdir(os.path.join(root, "file")), ["now a directory"], "a directory")
         expect_equal(os.readlink(os.path.join(root, "dir")), "file", "a symlink")
         expect_equal(read(root, "link"), b"now a file", "a file")

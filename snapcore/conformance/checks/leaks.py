@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final
 
-from snapcore.conformance.harness import Harness, checks, expect_equal
+from snapcore.conformance.harness import Harness, checks, expect_equal, write
 from snapcore.errors import SnapcoreError
 from snapcore.mount import mount_table
 from snapcore.snapshots import Snapshotter
@@ -34,6 +34,7 @@ def check_nothing_is_leaked(harness: Harness) -> None:
 def _use(s: Snapshotter) -> None:
     with s:
         s.prepare("key", "")
+        _fill(s.target("key").directory)
         s.commit("base", "key")
         s.prepare("key", "base")
         s.view("view", "base")
@@ -54,6 +55,15 @@ def _use(s: Snapshotter) -> None:
         s.cleanup()
         # A walk that nobody ends.
         next(s.walk(), None)
+
+
+def _fill(directory: str) -> None:
+    """Put one of each kind of file into a target, if it is a directory."""
+    if directory:
+        path = write(directory, "a/b/file", b"1")
+        os.link(path, f"{path} too")
+        os.symlink("file", f"{path}'s link")
+        os.mkfifo(f"{path}'s pipe")
 
 
 def _held(root: str) -> set[str]:

@@ -87,6 +87,8 @@ def check_target_is_where_the_layer_goes(harness: Harness) -> None:
         else:
             write(target.directory, "written", b"2")
         with harness.mounted(mounts) as root:
+            names = sorted(os.listdir(root))
+            expect_equal(names, [*(["below"] if parent else []), "written"], "what is mounted")
             expect_equal(read(root, "written"), b"2", "what was written into the target")
         s.commit(f"name {number}", key)
         with harness.seen(f"name {number}") as root:

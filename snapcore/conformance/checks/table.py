@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from snapcore.conformance.checks import (
+    broken,
     cancelling,
     crashes,
     fidelity,
@@ -32,6 +33,7 @@ ALL_CHECKS: Final[tuple[Check, ...]] = (
     *layers.CHECKS,
     *fidelity.CHECKS,
     *usage.CHECKS,
+    *broken.CHECKS,
     *rebase.CHECKS,
     *races.CHECKS,
     *remap.CHECKS,
