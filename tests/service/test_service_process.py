@@ -10,62 +10,14 @@ import stat
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import grpc
 import pytest
-from support.cli import child_environment, spawn
-from support.service import Client, connected, refused
-
-
-class Service:
-    """A server in a process of its own."""
-
-    def __init__(self, root: Path, process: subprocess.Popen[str], manager: socket.socket) -> None:
-        self.root, self.process, self._manager = root, process, manager
-        self.status = ""
-
-    @property
-    def socket(self) -> Path:
-        return self.root.parent / "run" / "socket"
-
-    def told(self) -> list[str]:
-        """Return the next message to the service manager."""
-        return self._manager.recv(4096).decode().splitlines()
-
-    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
-        """End it by a signal; return its exit code and what it wrote to stderr."""
-        self.process.send_signal(number)
-        _, err = self.process.communicate(timeout=60)
-        return self.process.returncode, err
-
-
-@contextmanager
-def running(
-    tmp_path: Path, *flags: str, more: Sequence[str] = ()
-) -> Iterator[tuple[Service, Client]]:
-    root = tmp_path / "root"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.settimeout(60)
-        manager.bind(str(tmp_path / "manager"))
-        command = (sys.executable, "-m", "snapcore.cli", "--root", str(root), *flags)
-        with subprocess.Popen(
-            [*command, "serve", "--address", f"unix://{tmp_path}/run/socket", *more],
-            env=child_environment({"NOTIFY_SOCKET": str(tmp_path / "manager")}),
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            try:
-                service = Service(root, process, manager)
-                ready, service.status = service.told()
-                assert (ready, service.status[:15]) == ("READY=1", "STATUS=serving ")
-                with connected(service.socket) as client:
-                    yield service, client
-            finally:
-                process.kill()
+from support.cli import spawn
+from support.serve import running
+from support.service import Client, refused
 
 
 def test_it_is_ready_when_it_says_so_and_ends_by_sigterm(tmp_path: Path) -> None:
