@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-long test-containerd lint demo demo-containerd bench bench-quick bench-lazy stubs docs clean
+.PHONY: help setup test test-long test-containerd lint demo demo-containerd bench bench-quick bench-lazy bench-service stubs docs clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -43,6 +43,10 @@ bench-quick: ## the same with a tenth of the image, as many rounds as two minute
 
 bench-lazy: setup ## starting a program of an image behind a slow link (root)
 	@$(VENV) -m benchmarks.lazy
+
+bench-service: ## calls to `snapcore serve` beside containerd's own snapshotters (root)
+	@$(PYTHON) scripts/setup.py --bench
+	@$(VENV) -m benchmarks.service
 
 stubs: ## generate snapcore/service/proto anew
 	@$(PYTHON) scripts/stubs.py

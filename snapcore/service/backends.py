@@ -13,6 +13,8 @@ from snapcore.service.owner import shown
 from snapcore.snapshots import Durability, Info, Snapshotter, State
 from snapcore.snapshots.keys import updated_labels
 
+_STRIPES: Final = 64
+
 
 class GroupedFlush:
     """Makes commits durable: those that wait while a flush runs share the next one."""
@@ -52,7 +54,7 @@ class Served:
     def __init__(self, snapshotter: Snapshotter) -> None:
         self.snapshotter: Final = snapshotter
         self.flush: Final = GroupedFlush(snapshotter)
-        self._updates = threading.Lock()
+        self._updates = tuple(threading.Lock() for _ in range(_STRIPES))
 
     def update(self, info: Info, paths: Sequence[str]) -> Info:
         """Change labels, such that the snapshot has no more of them than a request may give.
@@ -62,7 +64,8 @@ class Served:
         Raises:
             InvalidArgument: it would have too many; or as `Snapshotter.update`.
         """
-        with self._updates:
+        # Of one snapshot one at a time; those of others wait for the database only.
+        with self._updates[hash(info.name) % _STRIPES]:
             if paths:
                 stored = self.snapshotter.stat(info.name)
                 labels = updated_labels(stored.labels, info, tuple(paths))

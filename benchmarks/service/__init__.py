@@ -1,0 +1,1 @@
+"""Calls to `snapcore serve` beside the same calls to containerd's own snapshotters."""
