@@ -7,7 +7,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 
-from snapcore.snapshots import Checkpoint, Labels, Mounts, hookimpl
+from snapcore.snapshots import Checkpoint, Labels, Mounts, Usage, hookimpl, no_checkpoint
 from snapcore_native import NativeSnapshotter
 
 
@@ -161,6 +161,39 @@ class OnePageOfNames(NativeSnapshotter):
             for name in files[500:]:
                 os.unlink(os.path.join(directory, name))
         return mounts
+
+
+class CopiesWithoutAsking(NativeSnapshotter):
+    """Copies to the end before it asks whether anybody still wants the copy."""
+
+    __slots__ = ()
+
+    @hookimpl
+    def prepare(self, key: str, parent: str, labels: Labels, checkpoint: Checkpoint) -> Mounts:
+        mounts = super().prepare(key, parent, labels, no_checkpoint)
+        checkpoint()
+        return mounts
+
+
+class CountsWithoutAsking(NativeSnapshotter):
+    """Goes through all files of a snapshot, whoever has stopped waiting for the sum."""
+
+    __slots__ = ()
+
+    @hookimpl
+    def usage(self, key: str, checkpoint: Checkpoint) -> Usage:
+        return super().usage(key, no_checkpoint)
+
+
+class FollowsSymlinks(_Spoils):
+    """A symlink to a directory becomes that directory."""
+
+    __slots__ = ()
+
+    def spoil(self, path: bytes) -> None:
+        if os.path.islink(path) and os.path.isdir(path):
+            os.unlink(path)
+            os.mkdir(path)
 
 
 def paths(top: str) -> Iterator[bytes]:

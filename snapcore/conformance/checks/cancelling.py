@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from typing import Final
 
 from snapcore.conformance.harness import (
     CheckFailed,
@@ -16,6 +18,11 @@ from snapcore.conformance.harness import (
 )
 from snapcore.errors import NotFound
 from snapcore.snapshots import Checkpoint, Snapshotter, no_checkpoint
+
+_MANY: Final = 1000
+"""Files that cannot be gone through in a moment."""
+_LOOKS: Final = 3
+"""Numbers of files to see when asked; to count them each time would take long."""
 
 
 class _Cancelled(BaseException):
@@ -93,6 +100,30 @@ def check_cancelled_calls(harness: Harness) -> None:
         expect_equal(s.cleanup().directories, 0, "directories that a further cleanup removes")
 
 
+def check_long_work_asks(harness: Harness) -> None:
+    """Who goes through many files asks on the way whether the caller is still there."""
+    s = harness.snapshotter
+    seen: set[int] = set()
+
+    def ask() -> None:
+        if len(seen) < _LOOKS:
+            seen.add(entries(s.root))
+
+    with harness.mounted(s.prepare("layer", "")) as root:
+        os.mkdir(os.path.join(root, "dir"))
+        for number in range(_MANY):
+            os.mkfifo(os.path.join(root, "dir", f"{number}"))
+    usage = s.usage("layer", checkpoint=ask)
+    expect(usage.inodes < _MANY or bool(seen), "usage of a thousand files never asked")
+    s.commit("base", "layer")
+    before = entries(s.root)
+    seen.clear()
+    s.prepare("key", "base", checkpoint=ask)
+    made = entries(s.root) - before
+    in_time = any(number - before < made / 2 for number in seen)
+    expect(made < _MANY or in_time, f"prepare made {made} files without asking on the way")
+
+
 def _base(s: Snapshotter) -> None:
     s.prepare("layer", "")
     directory = s.target("layer").directory
@@ -104,4 +135,5 @@ def _base(s: Snapshotter) -> None:
 CHECKS = (
     *checks(check_cancelled_prepare, mounts=False, local=True),
     *checks(check_cancelled_calls, mounts=False),
+    *checks(check_long_work_asks, local=True),
 )

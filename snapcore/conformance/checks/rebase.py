@@ -15,7 +15,13 @@ from snapcore.conformance.harness import (
     read,
     write,
 )
-from snapcore.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from snapcore.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unimplemented,
+)
 from snapcore.oci.whiteout import WhiteoutStyle
 from snapcore.snapshots import Capability
 
@@ -52,6 +58,21 @@ def check_rebase_table(harness: Harness) -> None:
     expect_equal((info.parent, s.stat("rebased").parent), ("same", "same"), "the new parent")
     with expect_error(FailedPrecondition, "remove of a parent gained by rebase"):
         s.remove("same")
+
+
+def check_rebase_is_done_or_refused(harness: Harness) -> None:
+    """Anybody commits onto the parent that there is; who cannot rebase refuses another one."""
+    s = harness.snapshotter
+    _bases(harness)
+    expect_equal(s.commit("same", "child", parent="base").parent, "base", "the same parent again")
+    before = s.stat("active")
+    if Capability.REBASE in s.capabilities:
+        expect_equal(s.commit("new", "active", parent="base").parent, "base", "the new parent")
+        return
+    with expect_error(Unimplemented, "a rebase"):
+        s.commit("new", "active", parent="base")
+    expect_equal(s.stat("active"), before, "what could not be rebased")
+    expect_equal(s.commit("new", "active").parent, "", "the parent of what was not rebased")
 
 
 def check_rebased_layer_shows_its_parent(harness: Harness) -> None:
@@ -135,6 +156,7 @@ def check_opaque_root_hides_what_is_below(harness: Harness) -> None:
 
 
 CHECKS = (
+    *checks(check_rebase_is_done_or_refused, mounts=False),
     *checks(check_rebase_table, needs=(Capability.REBASE,), mounts=False),
     *checks(check_rebased_layer_shows_its_parent, needs=(Capability.REBASE,)),
     *checks(

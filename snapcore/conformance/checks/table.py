@@ -7,6 +7,7 @@ from typing import Final
 from snapcore.conformance.checks import (
     broken,
     cancelling,
+    contents,
     crashes,
     fidelity,
     histories,
@@ -32,6 +33,7 @@ ALL_CHECKS: Final[tuple[Check, ...]] = (
     *views.CHECKS,
     *layers.CHECKS,
     *fidelity.CHECKS,
+    *contents.CHECKS,
     *usage.CHECKS,
     *broken.CHECKS,
     *rebase.CHECKS,
