@@ -57,6 +57,7 @@ TOOLS = (
     Tool("mmdebstrap", "mmdebstrap", "tests on a real Debian root filesystem"),
     Tool("mkfs.ext4", "e2fsprogs", "benchmarks and tests on a filesystem of their own"),
     Tool("mkfs.btrfs", "btrfs-progs", "tests of reflink copies"),
+    Tool("fsck.erofs", "erofs-utils", "tests that compare our EROFS images with another reader"),
     Tool("strace", "strace", "tests that watch system calls"),
     Tool("chromium", "chromium", "long tests of the page that `gc --graph` writes"),
     Tool("gcc", "gcc", "building pyfuse3 for snapcore-fuse"),

@@ -33,6 +33,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "mount": _LEAVES,
     "snapshots": _LEAVES | {"mount"},
     "archive": _LEAVES,
+    "erofs": _LEAVES | {"archive"},
     "content": _LEAVES,
     "config": _LEAVES | {"archive", "snapshots", "registry", "unpack"},
     "metadata": _LEAVES | {"content"},
@@ -46,7 +47,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
 # These join the rooms; they may import any room, but nothing above themselves.
 JOINERS: Final = ("node", "cli", "__main__")
 PLUGINS_MAY_IMPORT: Final = _LEAVES - {"sqlite"} | {
-    "snapshots", "mount", "archive", "content", "registry",
+    "snapshots", "mount", "archive", "content", "registry", "erofs",
 }  # fmt: skip
 
 
