@@ -31,6 +31,10 @@ LEFT_OUT = {
     "remote_supplies_a_layer": "does not claim remote",
     "processes_are_linearizable": "no other process can open",
     "killed_in_the_middle": "no other process can open",
+    **dict.fromkeys(
+        ("broken_parents", "what_cannot_be_broken", "broken_is_replaced_by_a_commit"),
+        "has no broken snapshots",
+    ),
 }
 
 

@@ -65,7 +65,7 @@ class Daemons:
 
     def ctr(self, *arguments: str) -> str:
         """Ask containerd for something."""
-        return self.run(("ctr", "--address", str(self.place / "containerd.sock"), *arguments))
+        return self.run(("ctr", "--address", self.socket, *arguments))
 
     def snapcore(self, *arguments: str) -> str:
         """Run our command line on the root that is served."""
@@ -79,7 +79,7 @@ class Daemons:
             "service",
             *(sys.executable, "-m", "snapcore.cli", "--root", str(self.root)),
             *("--snapshotter", self.backend, "--log-level", "info"),
-            *("serve", "--address", self._address),
+            *("serve", "--address", self.address),
         )
         self._until("service", lambda: "snapcore: serving " in self.log("service"))
         if "containerd" in self._running:
@@ -91,11 +91,18 @@ class Daemons:
     def start_containerd(self) -> None:
         """Start containerd, and wait until it answers."""
         config = self.place / "config.toml"
-        config.write_text(_CONFIG.format(plugin=PLUGIN, address=self._address))
-        socket = str(self.place / "containerd.sock")
+        config.write_text(_CONFIG.format(plugin=PLUGIN, address=self.address))
         self._start(
             "containerd",
-            *("containerd", "--config", str(config), "--address", socket, "--log-level", "warn"),
+            *(
+                "containerd",
+                "--config",
+                str(config),
+                "--address",
+                self.socket,
+                "--log-level",
+                "warn",
+            ),
             *("--root", str(self.place / "root"), "--state", str(self.place / "state")),
         )
         self._until("containerd", lambda: self._answers("version"))
@@ -106,10 +113,11 @@ class Daemons:
 
     def stop(self) -> None:
         """End both in good order, and the containers with them."""
-        with suppress(Failed):
-            ctr = ("ctr", "--address", str(self.place / "containerd.sock"), "tasks")
-            for task in run_quietly((*ctr, "ls", "--quiet")).split():
-                run_quietly((*ctr, "rm", "--force", task))
+        if "containerd" in self._running:
+            with suppress(Failed):
+                ctr = ("ctr", "--address", self.socket, "tasks")
+                for task in run_quietly((*ctr, "ls", "--quiet")).split():
+                    run_quietly((*ctr, "rm", "--force", task))
         for name in ("containerd", "service"):
             self._end(name, signal.SIGTERM)
 
@@ -124,11 +132,17 @@ class Daemons:
             process.wait(PATIENCE_SECONDS)
 
     def _answers(self, *arguments: str) -> bool:
-        command = ("ctr", "--address", str(self.place / "containerd.sock"), *arguments)
+        command = ("ctr", "--address", self.socket, *arguments)
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     @property
-    def _address(self) -> str:
+    def socket(self) -> str:
+        """Where containerd listens."""
+        return str(self.place / "containerd.sock")
+
+    @property
+    def address(self) -> str:
+        """Where `snapcore serve` listens."""
         return str(self.place / "service" / "socket")
 
     def _start(self, name: str, *command: str) -> None:
@@ -161,6 +175,21 @@ def containerd_node(
     daemons = Daemons(place, backend, run)
     try:
         daemons.start_service()
+        daemons.start_containerd()
+        yield daemons
+    finally:
+        daemons.stop()
+
+
+@contextmanager
+def containerd_alone(place: Path) -> Iterator[Daemons]:
+    """Run containerd, without any of our snapshotters, for the duration of a `with` block.
+
+    Args:
+        place: an existing directory, with a short path (sockets lie in it).
+    """
+    daemons = Daemons(place, "")
+    try:
         daemons.start_containerd()
         yield daemons
     finally:
