@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from snapcore.cli.config_containerd import containerd
 from snapcore.cli.flags import Verbs
 from snapcore.cli.output import Column, write_rows
 from snapcore.cli.session import Session
@@ -26,3 +27,6 @@ def show(context: click.Context) -> None:
         for setting in session.load().settings
     ]
     write_rows(session.format, _COLUMNS, rows)
+
+
+config.add_command(containerd)

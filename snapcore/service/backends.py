@@ -9,6 +9,7 @@ from typing import Final
 
 from snapcore.errors import InvalidArgument
 from snapcore.service.convert import check_count
+from snapcore.service.names import PLUGIN_PREFIX
 from snapcore.service.owner import shown
 from snapcore.snapshots import Durability, Info, Snapshotter, State
 from snapcore.snapshots.keys import updated_labels
@@ -87,13 +88,16 @@ class Backends:
     def of(self, name: str) -> Served:
         """Return the backend that a request means; an only one answers to any name.
 
+        Of several, each answers to its own name and to the one of `plugin_name`.
+
         Raises:
             InvalidArgument: there are several, and none of that name. Not NotFound: clients
                 take that for a snapshot that is gone.
         """
         if len(self._served) == 1:
             return next(iter(self._served.values()))
-        if name not in self._served:
+        found = self._served.get(name) or self._served.get(name.removeprefix(PLUGIN_PREFIX))
+        if found is None:
             known = ", ".join(sorted(self._served))
             raise InvalidArgument(f"snapshotter {name!r} is not served here; there are {known}")
-        return self._served[name]
+        return found

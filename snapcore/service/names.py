@@ -14,6 +14,10 @@ LEASES: Final = "containerd.services.leases.v1.Leases"
 SNAPSHOTTER_TYPE: Final = "io.containerd.snapshotter.v1"
 """The type of plugin that a snapshotter is (containerd, plugins/types.go)."""
 
+PLUGIN_PREFIX: Final = "snapcore-"
+"""Put before a snapshotter's name for containerd, which does not start where a proxy plugin has
+the name of one of its own snapshotters, such as `native`."""
+
 MESSAGE_BYTES: Final = 16 << 20
 """Longest message in either direction (containerd, defaults/defaults.go)."""
 
@@ -21,3 +25,8 @@ MESSAGE_BYTES: Final = 16 << 20
 def capability_word(capability: Capability) -> str:
     """Return a capability as containerd writes those that it has, such as `remap-ids`."""
     return capability.value.replace("_", "-")
+
+
+def plugin_name(snapshotter: str) -> str:
+    """Return what containerd shall call a snapshotter of ours."""
+    return PLUGIN_PREFIX + snapshotter

@@ -65,6 +65,7 @@ VERBS = {
     "conformance",
     "doctor",
     "config show",
+    "config containerd",
     "digest",
     "completion",
 }
