@@ -6,6 +6,8 @@ all: unpacked without being extracted.
 
 from snapcore.erofs.check import Checked as Checked
 from snapcore.erofs.check import check_image as check_image
+from snapcore.erofs.layer import ImageDirectory as ImageDirectory
+from snapcore.erofs.layer import ImageLayer as ImageLayer
 from snapcore.erofs.reader import Extent as Extent
 from snapcore.erofs.reader import Image as Image
 from snapcore.erofs.reader import Inode as Inode

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import stat
 import struct
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, NamedTuple
 
 from snapcore.erofs.layout import (
@@ -192,31 +194,54 @@ class Image:
         Raises:
             DataLoss: it is malformed.
         """
+        for block in self._blocks(directory):
+            yield from self._block_entries(directory, block)
+
+    def _blocks(self, directory: Inode) -> Iterator[Extent]:
+        """Yield where the blocks of a directory are, each of which stands for itself."""
         if not stat.S_ISDIR(directory.mode):
             raise DataLoss(f"inode {directory.number} is no directory")
-        for extent in self.extents(directory):
-            for start in range(0, extent.size, self.block):
-                size = min(self.block, extent.size - start)
-                yield from self._block_entries(directory, extent.offset + start, size)
+        for device, offset, size in self.extents(directory):
+            if device != 0 or offset + size > len(self.data):
+                raise DataLoss(f"directory {directory.number} is outside of the EROFS image")
+            for start in range(0, size, self.block):
+                yield Extent(0, offset + start, min(self.block, size - start))
 
-    def _block_entries(
-        self, directory: Inode, offset: int, size: int
-    ) -> Iterator[tuple[bytes, int, int]]:
+    def _first_name(self, directory: Inode, block: Extent) -> bytes:
+        return next(self._block_entries(directory, block))[0]
+
+    def _block_entries(self, directory: Inode, block: Extent) -> Iterator[tuple[bytes, int, int]]:
         what = f"directory {directory.number}"
-        block = bytes(self._range(offset, size, what))
+        _, offset, size = block
+        data = bytes(self._range(offset, size, what))
         if size < DIRENT.size:
             raise DataLoss(f"{what} has a block of {size} bytes")
-        end_of_heads = DIRENT.unpack_from(block)[1]
+        end_of_heads = DIRENT.unpack_from(data)[1]
         if not DIRENT.size <= end_of_heads <= size or end_of_heads % DIRENT.size:
             raise DataLoss(f"{what} has names at {end_of_heads} in its block")
-        heads = list(DIRENT.iter_unpack(block[:end_of_heads]))
+        heads = list(DIRENT.iter_unpack(data[:end_of_heads]))
         starts = [name for _, name, _, _ in heads]
         # What follows the last name in a block that is not the last one is zeros.
-        ends = [*starts[1:], len(block.rstrip(b"\0"))]
+        ends = [*starts[1:], len(data.rstrip(b"\0"))]
         for (number, start, kind, _), end in zip(heads, ends, strict=True):
             if not end_of_heads <= start < end <= size:
                 raise DataLoss(f"{what} has a name from {start} to {end}")
-            yield block[start:end], number, kind
+            yield data[start:end], number, kind
+
+    def find(self, directory: Inode, name: bytes) -> int | None:
+        """Return the number of what a directory has under a name, by bisection; None for nothing.
+
+        Raises:
+            DataLoss: it is malformed.
+        """
+        blocks = list(self._blocks(directory))
+        place = bisect_right(blocks, name, key=partial(self._first_name, directory))
+        if not place:
+            return None
+        for found, number, _ in self._block_entries(directory, blocks[place - 1]):
+            if found == name:
+                return number
+        return None
 
     def lookup(self, path: tuple[bytes, ...]) -> Inode:
         """Return what is at a path; symlinks are not followed.
@@ -227,8 +252,7 @@ class Image:
         """
         here = self.root
         for index, name in enumerate(path):
-            entries = self.children(here) if stat.S_ISDIR(here.mode) else iter(())
-            number = next((number for found, number, _ in entries if found == name), None)
+            number = self.find(here, name) if stat.S_ISDIR(here.mode) else None
             if number is None:
                 shown = b"/".join(path[: index + 1]).decode(errors="backslashreplace")
                 raise NotFound(f"there is no {'/' + shown!r} in the image")

@@ -40,12 +40,14 @@ class ErofsStack:
     Attributes:
         layers: their own trees, the nearest first.
         data: for each layer in the order of the devices, its bytes.
+        own: the nearest layer's tree, as it was described.
     """
 
     def __init__(self, options: ImageOptions | None = None) -> None:
         self.options = options or ImageOptions()
         self.layers: list[LayerDirectory[Place]] = []
         self.data: list[bytes] = []
+        self.own: Directory[Place]
 
     def apply(self, layer: Layer) -> Directory[Place]:
         """Apply one more layer, and return its own tree."""
@@ -57,6 +59,7 @@ class ErofsStack:
         found = describe(located, MergedView(self.layers))
         self.layers.insert(0, found.root)
         self.data.append(bytes(data))
+        self.own = found.root
         return found.root
 
     @property
