@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -40,11 +41,12 @@ def serve(context: click.Context, address: str, metrics_address: str) -> None:
     need_service("serving")
     if metrics_address:
         need_metrics()
-    from snapcore.service import log_call, serving, socket_path, tell
+    from snapcore.service import inherited, log_call, serving, socket_path, tell
 
     session = Session.of(context)
     path = socket_path(address)
     manager = session.environment.get("NOTIFY_SOCKET", "")
+    listener = inherited(session.environment, os.getpid(), path)
     with session.node() as node:
         if node.read_only:
             raise PermissionDenied(f"cannot serve {node.config.root!r}: it is read-only for us")
@@ -54,11 +56,13 @@ def serve(context: click.Context, address: str, metrics_address: str) -> None:
         observers: list[Observer] = [log_call]
         try:
             with ExitStack() as stack:
+                if listener:
+                    stack.enter_context(listener)
                 if metrics_address:
                     url, observe = stack.enter_context(_measured(metrics_address, snapshotters))
                     observers.append(observe)
                     what += f", metrics at {url}"
-                stack.enter_context(serving(path, snapshotters, observers))
+                stack.enter_context(serving(path, snapshotters, observers, listener))
                 _until_sigterm(manager, what)
         finally:
             tell(manager, "STATUS=stopped")

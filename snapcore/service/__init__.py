@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from snapcore.lazily import on_first_use
 
 if TYPE_CHECKING:
+    from snapcore.service.activation import inherited as inherited
     from snapcore.service.address import socket_path as socket_path
     from snapcore.service.calls import CallRecord as CallRecord
     from snapcore.service.calls import Observer as Observer
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __getattr__ = on_first_use(
     __name__,
     {
+        "inherited": "activation",
         "socket_path": "address",
         "CallRecord": "calls",
         "Observer": "calls",

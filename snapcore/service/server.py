@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,12 +12,13 @@ from typing import Final
 import grpc
 
 from snapcore.errors import Unavailable
-from snapcore.service.address import claimed
+from snapcore.service.address import claimed, socket_path
 from snapcore.service.backends import Backends
 from snapcore.service.calls import CallRecord, Observer
 from snapcore.service.health import Health, health_handler
 from snapcore.service.introspection import introspection_handler
 from snapcore.service.names import MESSAGE_BYTES, SNAPSHOTS
+from snapcore.service.relay import Relay
 from snapcore.service.snapshots import snapshots_handler
 from snapcore.snapshots import Snapshotter
 
@@ -32,7 +34,10 @@ _OPTIONS: Final = (
 
 @contextmanager
 def serving(
-    path: str, snapshotters: Sequence[Snapshotter], observers: Sequence[Observer] = ()
+    path: str,
+    snapshotters: Sequence[Snapshotter],
+    observers: Sequence[Observer] = (),
+    listener: socket.socket | None = None,
 ) -> Iterator[None]:
     """Serve snapshotters at a unix socket for the duration of a `with` block.
 
@@ -42,6 +47,7 @@ def serving(
         path: of the socket; its directory is made if it is not there.
         snapshotters: what requests choose from by name.
         observers: told of every call.
+        listener: somebody else's, which listens at `path` already and will after us; closed here.
 
     Raises:
         SnapcoreError: as `claimed`.
@@ -53,8 +59,9 @@ def serving(
             observer(call)
 
     health = Health(SNAPSHOTS)
+    place = path if listener is None else socket_path(f"{path}.own")
     with (
-        claimed(path),
+        claimed(place),
         ThreadPoolExecutor(_HEALTH_THREADS, "snapcore-health") as reserve,
         ThreadPoolExecutor(_THREADS, "snapcore-call") as threads,
     ):
@@ -64,12 +71,19 @@ def serving(
             health_handler(health, observe, reserve),
         )
         server = grpc.server(threads, handlers=handlers, options=_OPTIONS)
+        relay = None if listener is None else Relay(listener, place)
         try:
-            _start(server, path)
+            _start(server, place)
+            if relay:
+                relay.start()
             yield
         finally:
+            if relay:
+                relay.refuse()
             health.stop()
             server.stop(DRAIN_SECONDS).wait()
+            if relay:
+                relay.close()
 
 
 def _start(server: grpc.Server, path: str) -> None:

@@ -11,9 +11,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from support.cli import child_environment
 from support.service import Client, connected
+
+_HAND_OVER: Final = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+environment = {**os.environ, "LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+os.execve(sys.executable, [sys.executable, "-m", "snapcore.cli", *sys.argv[2:]], environment)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,10 @@ class Service:
 
 @contextmanager
 def running(
-    tmp_path: Path, *flags: str, more: Sequence[str] = ()
+    tmp_path: Path,
+    *flags: str,
+    more: Sequence[str] = (),
+    listener: socket.socket | None = None,
 ) -> Iterator[tuple[Service, Client]]:
     """Run it during a `with` block.
 
@@ -81,16 +92,20 @@ def running(
         tmp_path: its root and its socket lie below.
         flags: before the verb.
         more: after it.
+        listener: handed to it as a service manager does.
     """
     root = tmp_path / "root"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.settimeout(60)
         manager.bind(str(tmp_path / "manager"))
-        command = (sys.executable, "-m", "snapcore.cli", "--root", str(root), *flags)
+        handed = () if listener is None else (listener.fileno(),)
+        start = ("-c", _HAND_OVER, *map(str, handed)) if handed else ("-m", "snapcore.cli")
+        command = (sys.executable, *start, "--root", str(root), *flags)
         with subprocess.Popen(
             [*command, "serve", "--address", f"unix://{tmp_path}/run/socket", *more],
             env=child_environment({"NOTIFY_SOCKET": str(tmp_path / "manager")}),
             stderr=subprocess.PIPE,
+            pass_fds=handed,
             text=True,
         ) as process:
             try:
