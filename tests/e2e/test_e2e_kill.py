@@ -21,7 +21,7 @@ BACKENDS: Final = ("native", "overlay", "fuse")
 FEW: Final = 7
 # To kill the lazy backend takes a second a point, of which its daemon's start is the most.
 FEW_LAZY: Final = 3
-LAZY_VERBS: Final = ("pull", "rm --sync")
+LAZY_VERBS: Final = ("pull", "commit", "images commit", "rm --sync")
 MANY: Final = {"native": 1000, "overlay": 1000, "fuse": 20}
 
 
@@ -78,7 +78,7 @@ def row(scenario: str, backend: str, count: Count) -> str:
     found = zip(fields(count.left), astuple(count.left), strict=True)
     left = ", ".join(f"{len(things)} {each.name}" for each, things in found)
     return (
-        f"kill sweep: {scenario:9} on {backend:7}: {count.points:4} points,"
+        f"kill sweep: {scenario:13} on {backend:7}: {count.points:4} points,"
         f" {count.killed:4} killed; left: {left}"
     )
 

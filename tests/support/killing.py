@@ -76,6 +76,13 @@ SCENARIOS: Final = (
         _write_into_active,
     ),
     Scenario(
+        "images commit",
+        (_PULL, "snapshots prepare work {chain}"),
+        "images commit work localhost/new",
+        (0, 4),
+        _write_into_active,
+    ),
+    Scenario(
         "remove",
         (_PULL, "snapshots prepare work {chain}", "snapshots view look {chain}"),
         "snapshots rm look work",
@@ -169,7 +176,10 @@ class Sweeper:
         self._names: Final = names
         options = {"fuse": {"min_layer_size": 1}}
         self._config_file: Final = directory / "config.toml"
-        self._config_file.write_text("[plugins.fuse]\nmin_layer_size = 1\n")
+        host = names["image"].partition("/")[0]
+        self._config_file.write_text(
+            f'[plugins.fuse]\nmin_layer_size = 1\n[registry]\nplain_http = ["{host}"]\n'
+        )
         config = NodeConfig(
             root=str(directory / "root"),
             state=str(directory / "root/state"),
