@@ -183,6 +183,7 @@ def test_core_imports_no_plugin_and_plugins_not_each_other() -> None:
         ),
         pytest.param("grpc", ("snapcore/service/",), id="grpc-in-service"),
         pytest.param("google", ("snapcore/service/",), id="protobuf-in-service"),
+        pytest.param("opentelemetry", ("snapcore/service/traces.py",), id="traces-in-one-module"),
         pytest.param("prometheus_client", ("snapcore/service/",), id="prometheus-in-service"),
         pytest.param("re2", ("snapcore/service/patterns.py",), id="re2-in-one-module"),
         pytest.param("rich", ("snapcore/cli/",), id="rich-in-cli"),

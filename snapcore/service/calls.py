@@ -188,13 +188,13 @@ def _call(
     finally:
         seconds = time.monotonic() - began
         named = str(getattr(request, "snapshotter", ""))
-        key = _key(request)
+        key = key_of(request)
         observe(CallRecord(method, named, key, code.name, kind, message, seconds, failure))
     if code is not grpc.StatusCode.OK:
         context.abort(code, message)
 
 
-def _key(request: object) -> str:
+def key_of(request: object) -> str:
     """Return the snapshot that a request is about; of an update, its info has that."""
     about = getattr(request, "info", request)
     return str(getattr(about, "key", "") or getattr(about, "name", ""))

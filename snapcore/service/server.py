@@ -20,6 +20,7 @@ from snapcore.service.introspection import introspection_handler
 from snapcore.service.names import MESSAGE_BYTES, SNAPSHOTS
 from snapcore.service.relay import Relay
 from snapcore.service.snapshots import snapshots_handler
+from snapcore.service.traces import Tracing, tracer_here
 from snapcore.snapshots import Snapshotter
 
 DRAIN_SECONDS: Final = 3.0
@@ -70,7 +71,9 @@ def serving(
             introspection_handler(tuple(snapshotters), observe),
             health_handler(health, observe, reserve),
         )
-        server = grpc.server(threads, handlers=handlers, options=_OPTIONS)
+        tracer = tracer_here()
+        interceptors = (Tracing(tracer),) if tracer else ()
+        server = grpc.server(threads, handlers, interceptors, _OPTIONS)
         relay = None if listener is None else Relay(listener, place)
         try:
             _start(server, place)
