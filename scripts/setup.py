@@ -71,6 +71,7 @@ TOOLS = (
         "the library that writes eStargz layers for tests",
         files=("usr/share/gocode/src/github.com/containerd/stargz-snapshotter/estargz/build.go",),
     ),
+    Tool("systemd-analyze", "systemd", "tests of the unit in deploy/"),
     # No program tells of these headers; pkg-config is asked for them when pyfuse3 is built.
     Tool(
         "pkg-config",

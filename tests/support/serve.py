@@ -85,6 +85,7 @@ def running(
     *flags: str,
     more: Sequence[str] = (),
     listener: socket.socket | None = None,
+    by: Sequence[str] = (),
 ) -> Iterator[tuple[Service, Client]]:
     """Run it during a `with` block.
 
@@ -93,6 +94,7 @@ def running(
         flags: before the verb.
         more: after it.
         listener: handed to it as a service manager does.
+        by: a program that runs it, with arguments.
     """
     root = tmp_path / "root"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -100,7 +102,7 @@ def running(
         manager.bind(str(tmp_path / "manager"))
         handed = () if listener is None else (listener.fileno(),)
         start = ("-c", _HAND_OVER, *map(str, handed)) if handed else ("-m", "snapcore.cli")
-        command = (sys.executable, *start, "--root", str(root), *flags)
+        command = (*by, sys.executable, *start, "--root", str(root), *flags)
         with subprocess.Popen(
             [*command, "serve", "--address", f"unix://{tmp_path}/run/socket", *more],
             env=child_environment({"NOTIFY_SOCKET": str(tmp_path / "manager")}),
