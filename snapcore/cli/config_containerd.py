@@ -14,7 +14,7 @@ from snapcore.cli.session import Session
 from snapcore.errors import FailedPrecondition
 
 if TYPE_CHECKING:
-    from snapcore.service.snippet import Offer
+    from snapcore.service.snippet import Cri, Offer
 
 _FALLBACK: Final = "2"
 _SECONDS: Final = 10
@@ -31,9 +31,15 @@ _SECONDS: Final = 10
     metavar="VERSION",
     help="1.6, 1.7 or 2.  [default: what is installed]",
 )
-@click.option("--cri", is_flag=True, help="Have Kubernetes use the first; a runtime for each.")
+@click.option(
+    "--cri",
+    type=click.Choice(("none", "classes", "default")),
+    default="none",
+    show_default=True,
+    help="For Kubernetes: a runtime for each; besides, the first one by default.",
+)
 @click.pass_context
-def containerd(context: click.Context, address: str, version: str, cri: bool) -> None:
+def containerd(context: click.Context, address: str, version: str, cri: Cri) -> None:
     """Print what to add to containerd's configuration.
 
     For the snapshotters that --snapshotter names, else those of the configuration, as `serve`
@@ -48,8 +54,8 @@ def containerd(context: click.Context, address: str, version: str, cri: bool) ->
     found = version or _installed()
     release = Release.parse(found or _FALLBACK)
     offers = _offers(session)
-    config = containerd_config(offers, path, release, cri=cri)
-    notes = list(containerd_notes(offers, release, cri=cri))
+    config = containerd_config(offers, path, release, cri)
+    notes = list(containerd_notes(offers, release, cri))
     if not found:
         notes.insert(0, f"containerd was not found here; this is for {_FALLBACK}.x")
     if session.format == "json":

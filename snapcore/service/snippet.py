@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Self, TypeAlias
+from typing import Final, Literal, Self, TypeAlias
 
 from snapcore.errors import InvalidArgument
 from snapcore.service.names import capability_word, plugin_name
@@ -19,6 +19,8 @@ from snapcore.snapshots import Capability
 
 Value: TypeAlias = "str | bool | int | Sequence[str] | Sequence[Table] | Table"
 Table: TypeAlias = Mapping[str, Value]
+Cri: TypeAlias = Literal["none", "classes", "default"]
+"""What Kubernetes uses: nothing of ours; what a pod's class names; or the first for others too."""
 
 _RELEASE: Final = re.compile(r"v?(\d+)(?:\.(\d+))?(?:[.\-+~].*)?\Z")
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+\Z")
@@ -91,16 +93,14 @@ class Offer:
         return Capability.REMOTE in self.capabilities
 
 
-def containerd_config(
-    offers: Sequence[Offer], address: str, release: Release, *, cri: bool
-) -> Table:
+def containerd_config(offers: Sequence[Offer], address: str, release: Release, cri: Cri) -> Table:
     """Return the tables to add to containerd's configuration.
 
     Args:
         offers: what is served, the default first.
         address: path of the socket.
         release: of containerd.
-        cri: have Kubernetes use the first one, and a runtime class for each.
+        cri: what Kubernetes uses.
     """
     declares = release.config_version >= 3
     proxies = {offer.plugin: _proxy(offer, address, declares=declares) for offer in offers}
@@ -111,24 +111,25 @@ def containerd_config(
         plugins[_TRANSFER] = {
             "unpack_config": [{"platform": "linux", "snapshotter": name} for name in names]
         }
-    if cri:
-        plugins |= _cri_3(offers) if declares else _cri_2(offers, release)
+    if cri != "none":
+        default = cri == "default"
+        plugins |= _cri_3(offers, default) if declares else _cri_2(offers, release, default)
     config: dict[str, Value] = {"version": release.config_version, "proxy_plugins": proxies}
     if plugins:
         config["plugins"] = plugins
     return config
 
 
-def containerd_notes(offers: Sequence[Offer], release: Release, *, cri: bool) -> tuple[str, ...]:
+def containerd_notes(offers: Sequence[Offer], release: Release, cri: Cri) -> tuple[str, ...]:
     """Return what one should know of the tables of `containerd_config`."""
     notes = []
     if release.config_version >= 3:
         notes.append("not run against containerd 2.x")
         if any(Capability.REBASE in offer.capabilities for offer in offers):
             notes.append("capability rebase is left out: containerd would lose deletions of files")
-    elif any(offer.remote for offer in offers) and not cri:
+    elif any(offer.remote for offer in offers) and cri == "none":
         notes.append("ctr 1.x gives no labels of images: lazy layers come by CRI or nerdctl")
-    if cri and not release.has_runtime_snapshotters:
+    if cri != "none" and not release.has_runtime_snapshotters:
         notes.append("no runtime classes: they have snapshotters since containerd 1.7")
     return tuple(notes)
 
@@ -150,8 +151,8 @@ def _proxy(offer: Offer, address: str, *, declares: bool) -> Table:
     return proxy
 
 
-def _cri_2(offers: Sequence[Offer], release: Release) -> Table:
-    containerd: dict[str, Value] = {"snapshotter": offers[0].plugin}
+def _cri_2(offers: Sequence[Offer], release: Release, default: bool) -> Table:
+    containerd: dict[str, Value] = {"snapshotter": offers[0].plugin} if default else {}
     if any(offer.remote for offer in offers):
         containerd["disable_snapshot_annotations"] = False
     if release.has_runtime_snapshotters:
@@ -159,8 +160,8 @@ def _cri_2(offers: Sequence[Offer], release: Release) -> Table:
     return {_CRI_1: {"containerd": containerd}}
 
 
-def _cri_3(offers: Sequence[Offer]) -> Table:
-    images: dict[str, Value] = {"snapshotter": offers[0].plugin}
+def _cri_3(offers: Sequence[Offer], default: bool) -> Table:
+    images: dict[str, Value] = {"snapshotter": offers[0].plugin} if default else {}
     if any(offer.remote for offer in offers):
         images["disable_snapshot_annotations"] = False
     images["runtime_platforms"] = {

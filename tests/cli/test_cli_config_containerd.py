@@ -9,7 +9,14 @@ from typing import Any, Final
 import pytest
 from support.cli import call
 
-from snapcore.service.snippet import Offer, Release, containerd_config, containerd_notes, to_toml
+from snapcore.service.snippet import (
+    Cri,
+    Offer,
+    Release,
+    containerd_config,
+    containerd_notes,
+    to_toml,
+)
 from snapcore.snapshots import Capability
 
 SOCKET: Final = "/run/snapcore/service/socket"
@@ -17,8 +24,8 @@ PLAIN: Final = Offer("overlay", "/r/overlay", frozenset({Capability.REBASE, Capa
 LAZY: Final = Offer("fuse", "/r/fuse", frozenset({Capability.REMOTE, Capability.REBASE}))
 
 
-def tables(release: str, *offers: Offer, cri: bool = False) -> dict[str, Any]:
-    config = containerd_config(offers, SOCKET, Release.parse(release), cri=cri)
+def tables(release: str, *offers: Offer, cri: Cri = "none") -> dict[str, Any]:
+    config = containerd_config(offers, SOCKET, Release.parse(release), cri)
     return tomllib.loads(to_toml(config))
 
 
@@ -59,14 +66,14 @@ def test_a_proxy_of_2() -> None:
 
 
 def test_kubernetes_on_1_6_has_a_default_alone() -> None:
-    plugins = tables("1.6", PLAIN, cri=True)["plugins"]
+    plugins = tables("1.6", PLAIN, cri="default")["plugins"]
     assert plugins == {
         "io.containerd.grpc.v1.cri": {"containerd": {"snapshotter": "snapcore-overlay"}}
     }
 
 
 def test_kubernetes_on_1_7_has_runtimes() -> None:
-    cri = tables("1.7", PLAIN, LAZY, cri=True)["plugins"]["io.containerd.grpc.v1.cri"]
+    cri = tables("1.7", PLAIN, LAZY, cri="default")["plugins"]["io.containerd.grpc.v1.cri"]
     assert cri["containerd"] == {
         "snapshotter": "snapcore-overlay",
         "disable_snapshot_annotations": False,
@@ -77,8 +84,20 @@ def test_kubernetes_on_1_7_has_runtimes() -> None:
     }
 
 
+@pytest.mark.parametrize("release", ["1.7", "2"])
+def test_classes_alone_leave_the_default(release: str) -> None:
+    plugins = tables(release, PLAIN, cri="classes")["plugins"]
+    plugins.pop("io.containerd.transfer.v1.local", None)
+    text = str(plugins)
+    assert "runtimes" in text
+    default = tables(release, PLAIN, cri="default")["plugins"]
+    default.pop("io.containerd.transfer.v1.local", None)
+    with_default = str(default)
+    assert with_default.count("'snapshotter'") == text.count("'snapshotter'") + 1
+
+
 def test_kubernetes_on_2() -> None:
-    plugins = tables("2.1", LAZY, cri=True)["plugins"]
+    plugins = tables("2.1", LAZY, cri="default")["plugins"]
     assert plugins["io.containerd.cri.v1.images"] == {
         "snapshotter": "snapcore-fuse",
         "disable_snapshot_annotations": False,
@@ -91,14 +110,14 @@ def test_kubernetes_on_2() -> None:
 @pytest.mark.parametrize(
     ("release", "offer", "cri", "said"),
     [
-        pytest.param("1.6", PLAIN, False, [], id="nothing"),
-        pytest.param("1.6", LAZY, False, ["ctr 1.x gives no labels"], id="lazy-ctr"),
-        pytest.param("1.6", PLAIN, True, ["no runtime classes"], id="old-cri"),
-        pytest.param("2", PLAIN, True, ["not run against containerd 2.x", "rebase"], id="2"),
+        pytest.param("1.6", PLAIN, "none", [], id="nothing"),
+        pytest.param("1.6", LAZY, "none", ["ctr 1.x gives no labels"], id="lazy-ctr"),
+        pytest.param("1.6", PLAIN, "default", ["no runtime classes"], id="old-cri"),
+        pytest.param("2", PLAIN, "default", ["not run against containerd 2.x", "rebase"], id="2"),
     ],
 )
-def test_notes(release: str, offer: Offer, cri: bool, said: list[str]) -> None:
-    notes = containerd_notes([offer], Release.parse(release), cri=cri)
+def test_notes(release: str, offer: Offer, cri: Cri, said: list[str]) -> None:
+    notes = containerd_notes([offer], Release.parse(release), cri)
     assert len(notes) == len(said)
     assert all(part in note for part, note in zip(said, notes, strict=True))
 
