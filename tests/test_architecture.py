@@ -42,7 +42,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "gc": _LEAVES | {"content", "metadata", "snapshots", "page"},
     "scaffold": _LEAVES,
     "conformance": _LEAVES | {"snapshots", "mount", "archive", "page"},
-    "service": _LEAVES | {"snapshots", "mount"},
+    "service": _LEAVES | {"snapshots", "mount", "content"},
 }
 # These join the rooms; they may import any room, but nothing above themselves.
 JOINERS: Final = ("node", "cli", "__main__")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from snapcore.node.recovery import Recovery as Recovery
     from snapcore.node.repair import Repair as Repair
     from snapcore.node.selection import Snapshotters as Snapshotters
+    from snapcore.node.served import ServedImages as ServedImages
     from snapcore.node.values import CommitOptions as CommitOptions
     from snapcore.node.values import CommittedImage as CommittedImage
     from snapcore.node.values import ImageCheck as ImageCheck
@@ -56,6 +57,7 @@ __getattr__ = on_first_use(
         "Recovery": "recovery",
         "Repair": "repair",
         "Snapshotters": "selection",
+        "ServedImages": "served",
         "CommitOptions": "values",
         "CommittedImage": "values",
         "ImageCheck": "values",

@@ -29,6 +29,7 @@ from snapcore.unpack import Events, Resolved, Workplace, no_events, reclaim, sin
 # What speaks to registries, or reads and writes layers, is imported by the verbs that do.
 if TYPE_CHECKING:
     from snapcore.archive import DiffOptions, WrittenLayer
+    from snapcore.node.transfer import Offer
     from snapcore.registry import Outgoing
 
 
@@ -171,7 +172,7 @@ class Node(OnUse):
 
     async def import_(
         self,
-        source: str | int,
+        source: str | int | Offer,
         *,
         name: str = "",
         choice: UnpackChoice | None = None,
@@ -184,7 +185,7 @@ class Node(OnUse):
 
         Args:
             source: path of an OCI layout directory, or of an archive: an OCI layout in a tar, or
-                what `docker save` writes, plain, gzip or zstd; or an open pipe of one.
+                what `docker save` writes, plain, gzip or zstd; an open pipe of one; `ServedImages`.
             name: repository, with a tag only if there is one image.
             choice: what is unpacked.
             events: told what happens, partly from worker threads.

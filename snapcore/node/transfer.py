@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
@@ -109,6 +109,24 @@ class Found:
         return tuple(found.items())
 
 
+class Offer(Protocol):
+    """Images that are somewhere else, such as `ServedImages`.
+
+    Attributes:
+        where: what to call the place in messages.
+    """
+
+    @property
+    def where(self) -> str:
+        """See above."""
+
+    def images(self) -> tuple[NamedImage, ...]:
+        """Return the images; blocks."""
+
+    def source(self, store: ContentStore) -> Source:
+        """Return where their blobs come from, on their way to a store."""
+
+
 class ReadArchive:
     """An archive that has gone by: what it held is in the content store."""
 
@@ -132,12 +150,13 @@ class ReadArchive:
 
 
 async def find_images(
-    source: str | int, store: ContentStore, limits: Limits, events: Events
+    source: str | int | Offer, store: ContentStore, limits: Limits, events: Events
 ) -> Found:
     """Look into a layout directory, or read a whole archive into the content store.
 
     Args:
-        source: path of a directory or archive, or an open file, pipe or socket, which stays open.
+        source: path of a directory or archive, or an open file, pipe or socket, which stays open;
+            or images that are somewhere else.
         store: where blobs of an archive go.
         limits: budgets of an archive.
         events: told what happens, from a worker thread.
@@ -150,6 +169,10 @@ async def find_images(
     if isinstance(source, int):
         where = "standard input" if source == 0 else f"descriptor {source}"
         return await _read(source, where, "localhost/image", store, limits, events)
+    if not isinstance(source, str):
+        named = await trio.to_thread.run_sync(source.images)
+        brings = source.source(store)
+        return _some(Found(source.where, "localhost/image", named, brings, events))
     if await trio.to_thread.run_sync(os.path.isdir, source):
         layout = await trio.to_thread.run_sync(LayoutSource, source)
         images = await trio.to_thread.run_sync(layout.images)

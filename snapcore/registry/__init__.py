@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from snapcore.registry.images.documents import NamedImage as NamedImage
     from snapcore.registry.images.export import ArchiveKind as ArchiveKind
     from snapcore.registry.images.export import Export as Export
+    from snapcore.registry.images.intake import Intake as Intake
     from snapcore.registry.images.layout import LayoutSource as LayoutSource
     from snapcore.registry.images.sinks import Sink as Sink
     from snapcore.registry.images.sinks import new_directory as new_directory
@@ -85,6 +86,7 @@ __getattr__ = on_first_use(
         "NamedImage": "images.documents",
         "ArchiveKind": "images.export",
         "Export": "images.export",
+        "Intake": "images.intake",
         "LayoutSource": "images.layout",
         "Sink": "images.sinks",
         "new_directory": "images.sinks",

@@ -8,6 +8,7 @@ from snapcore.snapshots import Capability
 
 SNAPSHOTS: Final = "containerd.services.snapshots.v1.Snapshots"
 CONTENT: Final = "containerd.services.content.v1.Content"
+IMAGES: Final = "containerd.services.images.v1.Images"
 INTROSPECTION: Final = "containerd.services.introspection.v1.Introspection"
 LEASES: Final = "containerd.services.leases.v1.Leases"
 

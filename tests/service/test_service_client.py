@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 from google.protobuf.empty_pb2 import Empty
-from support.answers import Stream, Unary, answering
+from support.answers import Service, Stream, Unary, answering
 
 from snapcore import errors
 from snapcore.conformance import MemorySnapshotter, MemoryState, open_memory
@@ -74,7 +74,7 @@ def faked(
     """Open a client of a snapshots service that answers what a test says, and has nothing else."""
     path = tmp_path / "fake"
     with (
-        answering(path, SNAPSHOTS, unary=unary, streams=streams),
+        answering(path, Service(SNAPSHOTS, unary or {}, streams or {})),
         open_service(str(path), "x", namespace="n", lease=lease, timeout=timeout) as client,
     ):
         yield client
@@ -291,12 +291,16 @@ class TestCapabilities:
             for name, probe in (("plain", plain), ("able", able))
         ]
         with serving(str(tmp_path / "s/socket"), backends):
-            for name, wanted in (("plain", set()), ("able", {Capability.QUOTA})):
+            for name, wanted in (
+                ("plain", set()),
+                ("able", {Capability.QUOTA}),
+                ("snapcore-able", {Capability.QUOTA}),
+            ):
                 with open_service(str(tmp_path / "s/socket"), name) as client:
                     assert client.capabilities == wanted
 
     def test_are_declared_where_nobody_says(self, tmp_path: Path) -> None:
-        with answering(tmp_path / "fake", SNAPSHOTS):
+        with answering(tmp_path / "fake", Service(SNAPSHOTS)):
             declared = {Capability.REBASE}
             with open_service(str(tmp_path / "fake"), "x", capabilities=declared) as client:
                 assert client.capabilities == declared
@@ -305,13 +309,13 @@ class TestCapabilities:
 class TestRoots:
     """Whose files are not on disk when it answers, tells at least where they are."""
 
-    def says(self, root: str) -> dict[str, Unary]:
+    def says(self, root: str) -> Service:
         plugin = introspection_pb2.Plugin(id="x", exports={"root": root})
         said: bytes = introspection_pb2.PluginsResponse(plugins=[plugin]).SerializeToString()
-        return {"Plugins": lambda *_: said}
+        return Service(INTROSPECTION, {"Plugins": lambda *_: said})
 
     def test_are_synced_if_they_are_here(self, tmp_path: Path) -> None:
-        with answering(tmp_path / "fake", INTROSPECTION, unary=self.says(str(tmp_path))):
+        with answering(tmp_path / "fake", self.says(str(tmp_path))):
             with open_service(str(tmp_path / "fake"), "x") as client:
                 assert client.root == str(tmp_path)
                 assert client.flush().synced == 1
@@ -322,7 +326,7 @@ class TestRoots:
     def test_are_nothing_to_us_if_they_are_not(self, tmp_path: Path, root: str) -> None:
         path = str(tmp_path / "fake")
         with (
-            answering(tmp_path / "fake", INTROSPECTION, unary=self.says(root)),
+            answering(tmp_path / "fake", self.says(root)),
             open_service(path, "x") as client,
         ):
             assert client.root == f"unix://{path}"
@@ -474,7 +478,7 @@ def test_a_layer_that_may_be_rebased_has_whiteouts_of_its_own(
 
     path = tmp_path / "fake"
     with (
-        answering(path, SNAPSHOTS, unary={"Stat": stat, "Mounts": lambda *_: mounts}),
+        answering(path, Service(SNAPSHOTS, {"Stat": stat, "Mounts": lambda *_: mounts})),
         open_service(str(path), "x", capabilities=capabilities) as client,
     ):
         assert client.target("layer") == LayerTarget("/layer", whiteouts=style)

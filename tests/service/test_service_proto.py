@@ -13,7 +13,9 @@ from support.images import require_tools
 
 from snapcore.service.proto import (
     content_pb2,
+    descriptor_pb2,
     health_pb2,
+    images_pb2,
     introspection_pb2,
     leases_pb2,
     mount_pb2,
@@ -27,13 +29,15 @@ _GZIP = re.compile(r"var fileDescriptor_\w+ = \[\]byte\{(.*?)\n\}", re.DOTALL)
 
 MODULES = {
     "content": content_pb2,
+    "descriptor": descriptor_pb2,
     "health": health_pb2,
+    "images": images_pb2,
     "introspection": introspection_pb2,
     "leases": leases_pb2,
     "mount": mount_pb2,
     "snapshots": snapshots_pb2,
 }
-PARTS = ("content", "introspection", "leases")
+PARTS = ("content", "images", "introspection", "leases")
 """Of these we have what we ask; of the others everything."""
 
 
@@ -87,6 +91,8 @@ def _bare(file: FileDescriptorProto) -> FileDescriptorProto:
         ("snapshots", "services/snapshots/v1/snapshots.pb.go"),
         ("mount", "types/mount.pb.go"),
         ("content", "services/content/v1/content.pb.go"),
+        ("descriptor", "types/descriptor.pb.go"),
+        ("images", "services/images/v1/images.pb.go"),
         ("introspection", "services/introspection/v1/introspection.pb.go"),
         ("leases", "services/leases/v1/leases.pb.go"),
     ],

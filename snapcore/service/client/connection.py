@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
@@ -130,8 +130,18 @@ class Connection:
             )
             return _awaited(under_way, checkpoint)
 
-    def stream(self, method: Method[_A], request: Message) -> Iterator[_A]:
+    def stream(
+        self,
+        method: Method[_A],
+        request: Message,
+        begun: Callable[[Callable[[], object]], None] = lambda _: None,
+    ) -> Generator[_A, None, None]:
         """Make a call whose answer comes in parts, and yield them.
+
+        Args:
+            method: what to call.
+            request: a message of the class that it takes.
+            begun: given what ends the call, from any thread.
 
         Raises:
             Unavailable, FailedPrecondition, SnapcoreError: as `call`.
@@ -141,6 +151,7 @@ class Connection:
         )
         with self._understood():
             parts = send(request, timeout=self._seconds, metadata=self._headers)
+            begun(parts.cancel)
             try:
                 yield from parts
             finally:

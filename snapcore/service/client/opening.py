@@ -10,7 +10,7 @@ from typing import Final
 from snapcore.errors import Unimplemented
 from snapcore.service.client.backend import ServiceSnapshotter
 from snapcore.service.client.connection import CALL_SECONDS, Connection, Method, namespaced
-from snapcore.service.names import INTROSPECTION, SNAPSHOTTER_TYPE, capability_word
+from snapcore.service.names import INTROSPECTION, PLUGIN_PREFIX, SNAPSHOTTER_TYPE, capability_word
 from snapcore.service.proto import introspection_pb2
 from snapcore.snapshots import (
     Capability,
@@ -105,16 +105,18 @@ class _Said:
 def _asked(connection: Connection, snapshotter: str) -> _Said:
     request = introspection_pb2.PluginsRequest(filters=[f"type=={SNAPSHOTTER_TYPE}"])
     try:
-        plugins = list(connection.call(_PLUGINS, request).plugins)
+        plugins = {each.id: each for each in connection.call(_PLUGINS, request).plugins}
     except Unimplemented:
         # Another proxy plugin of containerd's; they need not answer this.
         return _Said()
-    # An only one answers to any name.
-    found = [each for each in plugins if each.id == snapshotter or len(plugins) == 1]
-    if not found:
+    found = plugins.get(snapshotter) or plugins.get(snapshotter.removeprefix(PLUGIN_PREFIX))
+    if found is None and len(plugins) == 1:
+        # An only one answers to any name.
+        (found,) = plugins.values()
+    if found is None:
         return _Said()
-    words = _BY_WORD.keys() & set(found[0].capabilities)
-    root = found[0].exports.get("root", "")
+    words = _BY_WORD.keys() & set(found.capabilities)
+    root = found.exports.get("root", "")
     return _Said(
         frozenset(_BY_WORD[word] for word in words),
         root if os.path.isabs(root) and os.path.isdir(root) else "",
