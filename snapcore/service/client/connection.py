@@ -34,7 +34,6 @@ _OPTIONS: Final = (
     ("grpc.enable_retries", 0),
     # A server that starts again is found as soon as it is there.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 
