@@ -18,9 +18,12 @@ from snapcore.conformance.harness import (
 )
 from snapcore.errors import NotFound
 from snapcore.snapshots import Checkpoint, Snapshotter, no_checkpoint
+from snapcore.snapshots.tree import disk_usage
 
 _MANY: Final = 1000
 """Files that cannot be gone through in a moment."""
+_LARGE: Final = 32 << 20
+"""Bytes that take a while to copy."""
 _LOOKS: Final = 3
 """Numbers of files to see when asked; to count them each time would take long."""
 
@@ -124,6 +127,22 @@ def check_long_work_asks(harness: Harness) -> None:
     expect(made < _MANY or in_time, f"prepare made {made} files without asking on the way")
 
 
+def check_large_copies_ask(harness: Harness) -> None:
+    """Who copies a large file asks on the way."""
+    s = harness.snapshotter
+    seen: set[int] = set()
+
+    def ask() -> None:
+        seen.add(disk_usage(s.root, no_checkpoint).size)
+
+    harness.layer("base", "", lambda root: write(root, "file", os.urandom(_LARGE)))
+    before = disk_usage(s.root, no_checkpoint).size
+    s.prepare("key", "base", checkpoint=ask)
+    copied = disk_usage(s.root, no_checkpoint).size - before
+    in_time = any(copied / 8 < size - before < copied * 7 / 8 for size in seen)
+    expect(copied < _LARGE or in_time, f"prepare copied {copied} bytes without asking on the way")
+
+
 def _base(s: Snapshotter) -> None:
     s.prepare("layer", "")
     directory = s.target("layer").directory
@@ -135,5 +154,5 @@ def _base(s: Snapshotter) -> None:
 CHECKS = (
     *checks(check_cancelled_prepare, mounts=False, local=True),
     *checks(check_cancelled_calls, mounts=False),
-    *checks(check_long_work_asks, local=True),
+    *checks(check_long_work_asks, check_large_copies_ask, local=True),
 )

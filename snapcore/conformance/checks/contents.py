@@ -26,6 +26,7 @@ def check_sparse_files(harness: Harness) -> None:
 
     def fill(root: str) -> None:
         with open(os.path.join(root, "sparse"), "wb") as stream:
+            stream.write(b"first")
             stream.seek(1 << 28)
             stream.write(data)
             stream.truncate(size)
@@ -42,6 +43,7 @@ def check_sparse_files(harness: Harness) -> None:
                     status.st_blocks * 512 < 1 << 20, f"{name!r} takes {status.st_blocks} blocks"
                 )
             with open(os.path.join(root, "sparse"), "rb") as stream:
+                expect_equal(stream.read(6), b"first\0", "data before a hole")
                 stream.seek((1 << 28) - 1)
                 expect_equal(stream.read(len(data) + 2), b"\0" + data + b"\0", "data in a hole")
 

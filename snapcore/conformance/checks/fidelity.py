@@ -5,13 +5,27 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from snapcore.conformance.harness import Harness, checks, expect, expect_equal, write
+from snapcore.conformance.harness import Harness, LeftOut, checks, expect, expect_equal, write
 from snapcore.snapshots import Capability
 
 _CAPABILITY = bytes.fromhex("01000002 00200000 00000000 00000000 00000000")
+_NOBODY = 2**32 - 1
+_ACCESS, _DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
+_ACL = struct.pack("<I", 2) + b"".join(
+    # Tag, permissions, id: owner, user 1234, group, mask, others (acl(5), linux/posix_acl_xattr.h).
+    struct.pack("<HHI", *entry)
+    for entry in (
+        (1, 6, _NOBODY),
+        (2, 4, 1234),
+        (4, 4, _NOBODY),
+        (16, 4, _NOBODY),
+        (32, 4, _NOBODY),
+    )
+)
 
 
 @contextmanager
@@ -111,6 +125,33 @@ def check_hard_links(harness: Harness) -> None:
             expect(_lstat(root, "a/alone").st_ino not in inodes, "two equal files became one")
 
 
+def check_acls(harness: Harness) -> None:
+    """POSIX ACLs of files, directories and FIFOs; what a directory hands down, it hands down."""
+    names = ("file", "dir", "fifo")
+
+    def fill(root: str) -> None:
+        write(root, "file")
+        os.mkdir(os.path.join(root, "dir"), 0o755)
+        os.mkfifo(os.path.join(root, "fifo"), 0o644)
+        try:
+            for name in names:
+                os.setxattr(os.path.join(root, name), _ACCESS, _ACL)
+            os.setxattr(os.path.join(root, "dir"), _DEFAULT, _ACL)
+        except OSError as error:
+            raise LeftOut(f"there are no ACLs in its mounts: {error.strerror}") from error
+
+    harness.layer("base", "", fill)
+    with both(harness, "base") as roots:
+        for root in roots:
+            for name in names:
+                found = os.listxattr(os.path.join(root, name))
+                expect(_ACCESS in found, f"the ACL of {name!r} is gone")
+                value = os.getxattr(os.path.join(root, name), _ACCESS)
+                expect_equal(value, _ACL, f"the ACL of {name!r}")
+            value = os.getxattr(os.path.join(root, "dir"), _DEFAULT)
+            expect_equal(value, _ACL, "the default ACL of a directory")
+
+
 def check_special_files(harness: Harness) -> None:
     """Symlinks, whatever they point to, and FIFOs with mode and times; sockets."""
     pointing = {"link to nothing": "../any/where\n", "link to dir": "dir", "link to file": "/file"}
@@ -192,6 +233,6 @@ def _lstat(root: str, path: str) -> os.stat_result:
 CHECKS = (
     *checks(check_xattrs, check_special_files, check_times),
     *checks(check_hard_links, needs=(Capability.HARDLINKS,)),
-    *checks(check_capabilities_and_setuid, owners=True),
+    *checks(check_capabilities_and_setuid, check_acls, owners=True),
     *checks(check_large_ids, check_devices, privileged=True),
 )

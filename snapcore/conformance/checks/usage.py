@@ -77,12 +77,15 @@ def check_usage_counts_inodes_once(harness: Harness) -> None:
         path = write(root, "file", os.urandom(_MIB))
         for number in range(5):
             os.link(path, f"{path}{number}")
+        os.link(write(root, "one", b"1"), os.path.join(root, "the same"))
+        os.symlink("nowhere", os.path.join(root, "link"))
         with open(os.path.join(root, "hole"), "wb") as stream:
             stream.truncate(100 * _MIB)
         os.sync()
     usage = s.usage("key")
     expect(_MIB <= usage.size < 2 * _MIB, f"1 MiB with 6 names takes {usage.size} bytes")
-    expect_equal(usage.inodes, 3, "inodes of the root, a file and a hole")
+    expect_equal(usage.size % 512, 0, "bytes beyond whole blocks")
+    expect_equal(usage.inodes, 5, "inodes of the root, two files, a symlink and a hole")
 
 
 def check_cleanup_frees_what_was_removed(harness: Harness) -> None:
