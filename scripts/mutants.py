@@ -105,8 +105,9 @@ def mutate(mutant: Mutant) -> tuple[CodeType, str, int]:
     change = list(places(tree))[mutant.number]
     line, column = getattr(change.node, "lineno", 1), getattr(change.node, "col_offset", 0)
     where = f"{mutant.module}.{change.function}".strip(".")
-    text = path.read_text().splitlines()[line - 1][column:]
-    what = f"{where}: {change.make()} in {text}"
+    what = f"{where}: {change.make()}"
+    if isinstance(change.node, ast.Constant):
+        what += f" in {path.read_text().splitlines()[line - 1][column:]}"
     return compile(ast.fix_missing_locations(tree), str(path), "exec"), what, line
 
 
