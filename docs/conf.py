@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
@@ -23,6 +24,8 @@ html_theme = "furo"
 html_title = f"snapcore {release}"
 # One pair of backticks in docstrings is code, as in Markdown.
 default_role = "code"
+# What `snapcore[service]` installs need not be here for its page.
+autodoc_mock_imports = [] if find_spec("grpc") else ["grpc", "google", "snapcore.service.proto"]
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 napoleon_use_ivar = True

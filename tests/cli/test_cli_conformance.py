@@ -80,11 +80,6 @@ def test_reports_are_joined_without_running_anything(tmp_path: Path) -> None:
     [
         ((), 2, "give a snapshotter to check, or reports to --join"),
         (("nothing",), 3, "no snapshotter 'nothing' is installed"),
-        (("unix:///run/x.sock",), 2, "say with --snapshotter which one behind"),
-        (("tcp://host:1", "--snapshotter", "x"), 2, "not the address of a unix socket"),
-        (("unix:///nonexistent", "--snapshotter", "x"), 6, "no service at '/nonexistent'"),
-        (("unix:///x", "--snapshotter", "x", "--option", "a=b"), 2, "is for installed plugins"),
-        (("unix:///x", "--snapshotter", "x", "--capability", "y"), 2, "no capability 'y'; there"),
         (("native", "--capability", "rebase"), 2, "--capability is for sockets"),
         (("native", "--only", "nothing"), 2, "there is no check 'nothing'"),
         (("native", "--option", "sync_remove"), 2, "want key=value"),

@@ -13,6 +13,7 @@ from snapcore.conformance import (
     ALL_CHECKS,
     Check,
     Harness,
+    MemorySnapshotter,
     MemoryState,
     Outcome,
     Subject,
@@ -22,6 +23,7 @@ from snapcore.conformance.run import run_check
 from snapcore.errors import NotFound
 from snapcore.service import serving
 from snapcore.service.client import leased, open_service
+from snapcore.snapshots import Checkpoint, Info, Labels, Probe, hookimpl, open_backend
 
 # In memory there is nothing to mount; `make test-containerd` runs the others.
 CHECKS = [check for check in ALL_CHECKS if not (check.mounts or check.long)]
@@ -124,3 +126,40 @@ def test_a_capability_is_declared(address: str) -> None:
     done = call("conformance", address, "--snapshotter", "any", *words)
     assert done.code == 0, done.err
     assert "quota" in json.loads(done.out)["snapshotters"][0]["capabilities"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("unix:///run/x.sock",), 2, "say with --snapshotter which one behind"),
+        (("tcp://host:1", "--snapshotter", "x"), 2, "not the address of a unix socket"),
+        (("unix:///nonexistent", "--snapshotter", "x"), 6, "no service at '/nonexistent'"),
+        (("unix:///x", "--snapshotter", "x", "--option", "a=b"), 2, "is for installed plugins"),
+        (("unix:///x", "--snapshotter", "x", "--capability", "y"), 2, "no capability 'y'; there"),
+    ],
+)
+def test_mistakes_are_told(arguments: tuple[str, ...], code: int, message: str) -> None:
+    done = call("conformance", *arguments)
+    assert done.code == code
+    assert message in done.err
+
+
+class Forgetful(MemorySnapshotter):
+    """Keeps the labels of the key at a commit."""
+
+    @hookimpl
+    def commit(
+        self, name: str, key: str, labels: Labels, parent: str, checkpoint: Checkpoint
+    ) -> Info:
+        return super().commit(name, key, self.stat(key).labels, parent, checkpoint)
+
+
+def test_what_is_broken_behind_a_socket_is_found(tmp_path: Path) -> None:
+    (check,) = (check for check in CHECKS if check.name == "commit_replaces_labels")
+    backend = Forgetful(MemoryState())
+    forgetful = open_backend("forgetful", str(tmp_path), backend, Probe(usable=True))
+    address, place = str(tmp_path / "s/socket"), tmp_path / "place"
+    place.mkdir()
+    with serving(address, [forgetful]):
+        result = run_check(check, subject(address), str(place))
+    assert (result.outcome, "t.old" in result.reason) == (Outcome.FAILED, True)

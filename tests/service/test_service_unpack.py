@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import pytest
-import trio
 from support.layout import File, LayoutBuilder, opaque, tar_of, whiteout
+from support.unpacking import node_on, unpacked_digest
 
-from snapcore.archive import tree_digest
-from snapcore.config import NodeConfig
-from snapcore.node import Node, UnpackChoice
 from snapcore.service import serving
 from snapcore.service.client import open_service
-from snapcore.snapshots import Capability, HookTrace, Snapshotter, open_snapshotter
+from snapcore.snapshots import Capability, HookTrace, open_snapshotter
 
 pytestmark = pytest.mark.needs_root
 
@@ -43,42 +38,21 @@ def layout(tmp_path: Path) -> str:
     return str(builder.directory)
 
 
-@contextmanager
-def node(root: Path, snapshotter: Snapshotter | None = None) -> Iterator[Node]:
-    """Open a node, with a snapshotter of another process in the place of its own."""
-    with Node.open(NodeConfig.at(str(root))) as opened:
-        if snapshotter is not None:
-            opened.snapshotters._opened[snapshotter.name] = snapshotter
-        yield opened
-
-
-def digest(node: Node, layout: str, backend: str) -> str:
-    """Import the image, and return the digest of its tree."""
-
-    async def run() -> None:
-        choice = UnpackChoice(snapshotters=(backend,))
-        await node.import_(layout, name="example/app", choice=choice)
-
-    trio.run(run)
-    with node.mounted("example/app", snapshotter=backend) as root:
-        return str(tree_digest(root))
-
-
 @pytest.mark.parametrize("backend", ["native", "overlay"])
 def test_an_image_unpacked_over_a_socket_has_the_same_digest(
     backend: str, layout: str, tmp_path: Path
 ) -> None:
-    with node(tmp_path / "plain") as plain:
-        wanted = digest(plain, layout, backend)
+    with node_on(tmp_path / "plain") as plain:
+        wanted = unpacked_digest(plain, layout, backend)
     address, calls = str(tmp_path / "s/socket"), list[HookTrace]()
     with (
         open_snapshotter(backend, str(tmp_path / "served")) as here,
         serving(address, [here]),
         open_service(address, backend, trace=calls.append) as client,
-        node(tmp_path / "node", client) as ours,
+        node_on(tmp_path / "node", client) as ours,
     ):
         assert client.capabilities == here.capabilities
-        assert digest(ours, layout, backend) == wanted
+        assert unpacked_digest(ours, layout, backend) == wanted
         assert len(list(here.walk(["kind==committed"]))) == len(LAYERS)
         assert [call.failed for call in calls if call.hook == "commit"] == [False] * len(LAYERS)
         # Side by side where that can be, as it would be without a socket between.
