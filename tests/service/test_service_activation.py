@@ -17,7 +17,7 @@ import grpc
 import pytest
 from support.cli import child_environment
 from support.serve import running
-from support.service import SNAPSHOTS, Client, connected
+from support.service import SNAPSHOTS, Client, connected, hung_up_on
 
 from snapcore.conformance import MemoryState, open_memory
 from snapcore.errors import FailedPrecondition, InvalidArgument, SnapcoreError
@@ -187,16 +187,7 @@ def test_large_answers_and_many_connections_pass(client: Client, path: str) -> N
 
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", b""])
 def test_a_hang_up_passes_both_ways(client: Client, path: str, data: bytes) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stranger:
-        stranger.settimeout(20)
-        stranger.connect(path)
-        stranger.sendall(data)
-        stranger.shutdown(socket.SHUT_WR)
-        try:
-            while stranger.recv(65536):
-                pass
-        except ConnectionResetError:
-            pass
+    hung_up_on(path, data)
     client.prepare("k")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from support.service import SNAPSHOTS, Client, refused, served
+from support.service import SNAPSHOTS, Client, hung_up_on, refused, served
 
 from snapcore import errors
 from snapcore.conformance import MemorySnapshotter, MemoryState
@@ -201,16 +200,7 @@ def test_a_message_of_almost_16_mib_is_taken(service: Served) -> None:
     ],
 )
 def test_another_protocol_is_hung_up_on(service: Served, tmp_path: Path, data: bytes) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stranger:
-        stranger.settimeout(20)
-        stranger.connect(str(tmp_path / "service/socket"))
-        stranger.sendall(data)
-        stranger.shutdown(socket.SHUT_WR)
-        try:
-            while stranger.recv(65536):
-                pass
-        except ConnectionResetError:
-            pass
+    hung_up_on(tmp_path / "service/socket", data)
     service.client.prepare("k")
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
@@ -139,6 +140,18 @@ def served(
     path = directory / "service" / "socket"
     with serving(str(path), snapshotters, observers), connected(path) as client:
         yield client
+
+
+def hung_up_on(path: Path | str, data: bytes) -> None:
+    """Send something that is no gRPC, half-close, and wait until the other side hangs up."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stranger:
+        stranger.settimeout(PATIENCE_SECONDS)
+        stranger.connect(str(path))
+        stranger.sendall(data)
+        stranger.shutdown(socket.SHUT_WR)
+        with suppress(ConnectionResetError):
+            while stranger.recv(65536):
+                pass
 
 
 @contextmanager
