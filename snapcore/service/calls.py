@@ -103,6 +103,21 @@ class _Answer(Generic[_Q, _A]):
             return self._work(_sound(request), checkpoint)
 
 
+def taking_turns(work: Unary[_Q, _A], slots: threading.Semaphore) -> Unary[_Q, _A]:
+    """Return the same work, which waits until one of `slots` is free.
+
+    Not the threads are what is bounded: gRPC has one wait for the request of each call.
+    """
+
+    def limited(request: _Q, checkpoint: Checkpoint) -> _A:
+        with slots:
+            # Its client may have gone meanwhile.
+            checkpoint()
+            return work(request, checkpoint)
+
+    return limited
+
+
 def unary(
     method: str,
     work: Unary[_Q, _A],

@@ -25,11 +25,14 @@ from snapcore.snapshots import Snapshotter
 
 DRAIN_SECONDS: Final = 3.0
 """How long calls may go on that were under way when the end came; then they are cancelled."""
-_THREADS: Final = 32
+_THREADS: Final = 256
+"""Of calls that work, wait for their turn, or for their client to send or read."""
+_CALLS_OF_A_CLIENT: Final = 128
 _HEALTH_THREADS: Final = 2
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", MESSAGE_BYTES),
+    ("grpc.max_concurrent_streams", _CALLS_OF_A_CLIENT),
 )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
@@ -14,18 +15,23 @@ from snapcore.errors import AlreadyExists, FailedPrecondition, InvalidArgument, 
 from snapcore.labels import SNAPSHOT_REF
 from snapcore.service import convert
 from snapcore.service.backends import Backends, Served
-from snapcore.service.calls import Observer, stream, unary
+from snapcore.service.calls import Message, Observer, Unary, stream, taking_turns, unary
 from snapcore.service.names import SNAPSHOTS
 from snapcore.service.owner import is_owned, owned, owned_paths, shown
 from snapcore.service.patterns import accepting
 from snapcore.service.proto import snapshots_pb2 as messages
 from snapcore.snapshots import Checkpoint, Snapshotter, info_fields
 
+AT_ONCE: Final = 32
+"""Most calls that work at a time, lists not counted; others wait."""
 PAGE: Final = 100
 """Most infos in a message of a list (containerd: the same)."""
 
 _PAGE_BYTES: Final = 2 << 20
 """Most bytes of several infos in a message: clients take 4 MiB unless told otherwise."""
+
+_Q = TypeVar("_Q", bound=Message)
+_A = TypeVar("_A", bound=Message)
 
 
 class Snapshots:
@@ -177,17 +183,22 @@ def _cover(served: Served, name: str) -> None:
 
 def snapshots_handler(backends: Backends, observe: Observer) -> grpc.GenericRpcHandler:
     """Return gRPC's handler of the whole service."""
-    work = Snapshots(backends)
+    work, slots = Snapshots(backends), threading.BoundedSemaphore(AT_ONCE)
+
+    def handler(method: str, do: Unary[_Q, _A], request_class: type[_Q]) -> grpc.RpcMethodHandler:
+        return unary(method, taking_turns(do, slots), request_class, observe)
+
     methods = {
-        "Prepare": unary("Prepare", work.prepare, messages.PrepareSnapshotRequest, observe),
-        "View": unary("View", work.view, messages.ViewSnapshotRequest, observe),
-        "Mounts": unary("Mounts", work.mounts, messages.MountsRequest, observe),
-        "Commit": unary("Commit", work.commit, messages.CommitSnapshotRequest, observe),
-        "Remove": unary("Remove", work.remove, messages.RemoveSnapshotRequest, observe),
-        "Stat": unary("Stat", work.stat, messages.StatSnapshotRequest, observe),
-        "Update": unary("Update", work.update, messages.UpdateSnapshotRequest, observe),
+        "Prepare": handler("Prepare", work.prepare, messages.PrepareSnapshotRequest),
+        "View": handler("View", work.view, messages.ViewSnapshotRequest),
+        "Mounts": handler("Mounts", work.mounts, messages.MountsRequest),
+        "Commit": handler("Commit", work.commit, messages.CommitSnapshotRequest),
+        "Remove": handler("Remove", work.remove, messages.RemoveSnapshotRequest),
+        "Stat": handler("Stat", work.stat, messages.StatSnapshotRequest),
+        "Update": handler("Update", work.update, messages.UpdateSnapshotRequest),
+        # Its client may read it as slowly as it likes.
         "List": stream("List", work.list, messages.ListSnapshotsRequest, observe),
-        "Usage": unary("Usage", work.usage, messages.UsageRequest, observe),
-        "Cleanup": unary("Cleanup", work.cleanup, messages.CleanupRequest, observe),
+        "Usage": handler("Usage", work.usage, messages.UsageRequest),
+        "Cleanup": handler("Cleanup", work.cleanup, messages.CleanupRequest),
     }
     return grpc.method_handlers_generic_handler(SNAPSHOTS, methods)

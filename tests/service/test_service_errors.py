@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,7 @@ from snapcore.conformance import MemorySnapshotter, MemoryState
 from snapcore.service import CallRecord
 from snapcore.service.codes import MESSAGE_BYTES, STATUS_CODES, status
 from snapcore.service.proto import snapshots_pb2
+from snapcore.service.snapshots import AT_ONCE
 from snapcore.snapshots import (
     Checkpoint,
     Labels,
@@ -37,6 +39,8 @@ class Faulty(MemorySnapshotter):
         super().__init__(MemoryState())
         self.failure: Exception | None = None
         self.working = threading.Event()
+        self.at_work = 0
+        self.guard = threading.Lock()
         self.stopped = threading.Event()
 
     @hookimpl
@@ -47,6 +51,8 @@ class Faulty(MemorySnapshotter):
 
     @hookimpl
     def usage(self, key: str, checkpoint: Checkpoint) -> Usage:
+        with self.guard:
+            self.at_work += 1
         self.working.set()
         try:
             while not self.stopped.wait(0.001):
@@ -204,18 +210,49 @@ def test_another_protocol_is_hung_up_on(service: Served, tmp_path: Path, data: b
     service.client.prepare("k")
 
 
-def test_streams_that_are_never_read_or_finished_do_not_stop_others(service: Served) -> None:
+def test_streams_that_are_never_read_do_not_stop_others(service: Served) -> None:
     # More than the transport takes before somebody reads.
     large = {f"{number}": "x" * 4000 for number in range(100)}
     for number in range(30):
         service.client.prepare(f"k{number:03}", labels=large)
     request = snapshots_pb2.ListSnapshotsRequest().SerializeToString()
     with ExitStack() as stack:
-        for _ in range(20):
+        for _ in range(40):
             call = service.client.channel.unary_stream(f"/{SNAPSHOTS}/List")(request)
             stack.callback(call.cancel)
             next(call)
         assert service.client.stat("k000").name == "k000"
+
+
+def test_calls_whose_request_never_comes_do_not_stop_others(service: Served) -> None:
+    call, never = service.client.channel.stream_unary(f"/{SNAPSHOTS}/Prepare"), threading.Event()
+
+    def request() -> Iterator[bytes]:
+        never.wait(60)
+        yield from ()
+
+    with ExitStack() as stack:
+        stack.callback(never.set)
+        for _ in range(40):
+            stack.callback(call.future(request()).cancel)
+        for number in range(40):
+            service.client.prepare(f"k{number}")
+
+
+def test_32_calls_work_at_a_time(service: Served) -> None:
+    usage = service.client.channel.unary_unary(f"/{SNAPSHOTS}/Usage")
+    calls = [usage.future(TestTheEndOfACall.REQUEST) for _ in range(40)]
+    deadline = time.monotonic() + 20
+    while service.backend.at_work < AT_ONCE:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    # The others are not let in, however long they wait.
+    assert service.client.health() == 1
+    assert service.backend.at_work == AT_ONCE == 32
+    service.backend.stopped.set()
+    for call in calls:
+        call.result(20)
+    assert service.backend.at_work == 40
 
 
 def test_an_expression_of_exponential_time_takes_no_time(service: Served) -> None:
