@@ -14,7 +14,7 @@ class Place(NamedTuple):
     """Where the bytes of a file are.
 
     Attributes:
-        device: number of the file that has them, from 1 on, in the order of the devices.
+        device: number of the file that has them, among those that the image is written with.
         offset: of the first one, in bytes; a multiple of the size of a block.
     """
 

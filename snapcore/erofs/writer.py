@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import stat
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,14 +59,15 @@ _DEFAULT: Final = ImageOptions()
 
 
 def write_image(
-    root: Tree, devices: Sequence[int], file: int, options: ImageOptions = _DEFAULT
+    root: Tree, devices: Mapping[int, int], file: int, options: ImageOptions = _DEFAULT
 ) -> ImageSummary:
     """Write the image of a tree; the same tree gives the same bytes.
 
     Args:
         root: one layer's own tree, whose whiteouts and opaque marks become those of overlayfs; or
             several merged, where none are left.
-        devices: for each file that has bytes of the tree's files, how many it has.
+        devices: how many bytes each file has that holds some of the tree's files, by the number
+            that places name it by, in the order in which the mount is given them.
         file: an empty file, open for reading and writing.
         options: size of blocks, and marks.
 
@@ -107,8 +108,9 @@ class _Pending:
 
 
 class _Writer:
-    def __init__(self, devices: Sequence[int], file: int, options: ImageOptions) -> None:
-        self._devices: Final = tuple(devices)
+    def __init__(self, devices: Mapping[int, int], file: int, options: ImageOptions) -> None:
+        self._devices: Final = devices
+        self._slots: Final = {number: slot for slot, number in enumerate(devices, 1)}
         self._file: Final = file
         self._options: Final = options
         self._bits: Final = options.block_bits
@@ -144,13 +146,13 @@ class _Writer:
         if len(self._devices) > _MAX_DEVICES:
             raise InvalidArgument(f"{len(self._devices)} devices; EROFS has {_MAX_DEVICES}")
         slots = []
-        for number, size in enumerate(self._devices, 1):
+        for number, size in self._devices.items():
             blocks = -(-size >> self._bits)
             if blocks > _MAX_BLOCK:
                 raise ResourceExhausted(
                     f"device {number} of {size} bytes is more than EROFS can address"
                 )
-            slots.append(DEVICE.pack(b"layer%d" % number, blocks, 0))
+            slots.append(DEVICE.pack(b"layer%d" % self._slots[number], blocks, 0))
         return b"".join(slots)
 
     def _directory(self, tree: Tree, parent: int | None) -> _Pending:
@@ -263,16 +265,16 @@ class _Writer:
 
     def _chunk(self, leaf: Leaf[Place]) -> bytes:
         place = leaf.place
-        if place is None or not 1 <= place.device <= len(self._devices):
+        if place is None or place.device not in self._slots:
             raise InvalidArgument(f"the bytes of a file are in no device: {place}")
         device, offset = place
-        end = self._devices[device - 1]
+        end = self._devices[device]
         if offset & (self._block - 1) or offset < 0 or offset + leaf.size > end:
             raise InvalidArgument(
                 f"{leaf.size} bytes at {offset} do not begin at a block, or are past the end of"
                 f" device {device}, which has {end}"
             )
-        return CHUNK.pack(0, device, offset >> self._bits)
+        return CHUNK.pack(0, self._slots[device], offset >> self._bits)
 
     def _packed_inode(
         self,

@@ -118,7 +118,7 @@ def test_a_disk_that_is_full() -> None:
     full = os.open("/dev/full", os.O_RDWR)
     try:
         with pytest.raises(ResourceExhausted, match="EROFS image"):
-            write_image(tree(), [], full)
+            write_image(tree(), {}, full)
     finally:
         os.close(full)
 

@@ -32,7 +32,7 @@ class Entries:
 
 described = describe(Entries(), MergedView([]))
 file = os.memfd_create("image")
-summary = write_image(described.root, [1024 * COUNT], file)
+summary = write_image(described.root, {1: 1024 * COUNT}, file)
 # What getrusage(2) says would count the process that this one was forked from.
 (most,) = (line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(summary.inodes, summary.size, most.split()[1])

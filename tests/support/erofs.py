@@ -20,13 +20,18 @@ _DOTS: Final = (b".", b"..")
 _DEVICES: Final = (EntryType.CHARACTER, EntryType.BLOCK)
 
 
+def numbered(sizes: Sequence[int]) -> dict[int, int]:
+    """Return the sizes of devices by their numbers."""
+    return dict(enumerate(sizes, 1))
+
+
 def image_of(
     tree: Tree, devices: Sequence[int] = (), options: ImageOptions | None = None
 ) -> tuple[Image, ImageSummary]:
     """Return the image of a tree, written to memory."""
     file = os.memfd_create("image")
     try:
-        summary = write_image(tree, devices, file, options or ImageOptions())
+        summary = write_image(tree, numbered(devices), file, options or ImageOptions())
         data = os.pread(file, summary.size + 1, 0)
     finally:
         os.close(file)
@@ -127,7 +132,7 @@ class ErofsStack:
         path = os.path.join(top, name)
         with open(path, "wb+") as file:
             sizes = [os.stat(each).st_size for each in devices]
-            write_image(tree or self.merged, sizes, file.fileno(), self.options)
+            write_image(tree or self.merged, numbered(sizes), file.fileno(), self.options)
         return ",".join(f"device={each}" for each in devices)
 
 
