@@ -12,6 +12,7 @@ from snapcore.linux.identity import boot_id as boot_id
 from snapcore.linux.identity import has_owner as has_owner
 from snapcore.linux.identity import has_owners_up_to as has_owners_up_to
 from snapcore.linux.identity import mount_namespace as mount_namespace
+from snapcore.linux.loop import loop_device as loop_device
 from snapcore.linux.mounts import MountAttr as MountAttr
 from snapcore.linux.mounts import MountFlag as MountFlag
 from snapcore.linux.mounts import UnmountFlag as UnmountFlag

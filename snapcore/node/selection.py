@@ -74,7 +74,7 @@ class Snapshotters:
 
         `auto` takes, among those whose probe succeeds, one that has all of an image here before
         one that goes back to the registry, one that shares layers before one that copies them,
-        then the most capable one.
+        one that core applies layers to before one that does so itself, then the most capable one.
 
         In a root that cannot be written nothing can be tried; there it is what was used first.
 
@@ -96,10 +96,10 @@ class Snapshotters:
                 f" {'; '.join(reasons) or 'none is installed'}"
             )
 
-        def worth(name: str) -> tuple[bool, bool, int]:
-            capabilities = probes[name].capabilities
-            local = Capability.REMOTE not in capabilities
-            return local, Capability.REBASE in capabilities, len(capabilities)
+        def worth(name: str) -> tuple[bool, bool, bool, int]:
+            found = probes[name].capabilities
+            local, ours = Capability.REMOTE not in found, Capability.OWN_APPLY not in found
+            return local, Capability.REBASE in found, ours, len(found)
 
         return max(usable, key=worth)
 

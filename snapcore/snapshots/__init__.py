@@ -59,6 +59,7 @@ from snapcore.snapshots.types import IndexBlob as IndexBlob
 from snapcore.snapshots.types import Info as Info
 from snapcore.snapshots.types import Kind as Kind
 from snapcore.snapshots.types import Labels as Labels
+from snapcore.snapshots.types import LayerLimits as LayerLimits
 from snapcore.snapshots.types import LayerTarget as LayerTarget
 from snapcore.snapshots.types import Mounts as Mounts
 from snapcore.snapshots.types import Option as Option

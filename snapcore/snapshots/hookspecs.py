@@ -51,6 +51,7 @@ from snapcore.snapshots.types import (
     IndexBlob,
     Info,
     Labels,
+    LayerLimits,
     LayerTarget,
     Mounts,
     Option,
@@ -313,11 +314,14 @@ class ModuleSpec(Protocol):
 
     @hookspec(firstresult=True)
     @abstractmethod
-    def snapcore_apply(self, target: str, stream_fd: int, options: Options) -> ApplyResult:
+    def snapcore_apply(
+        self, target: str, stream_fd: int, options: Options, limits: LayerLimits
+    ) -> ApplyResult:
         """Apply one uncompressed tar read from `stream_fd` (capability `own_apply`).
 
         Runs in a worker process of its own, without any database, and may write only below
         `target`. The bytes are not yet verified: the result counts only if all digests match.
+        What is past one of the `limits` is refused with `RefusedInput`.
         """
 
     @hookspec(firstresult=True)

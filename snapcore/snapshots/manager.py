@@ -29,6 +29,7 @@ from snapcore.snapshots.types import (
     Capability,
     Durability,
     IndexBlob,
+    LayerLimits,
     Option,
     Options,
     Probe,
@@ -147,7 +148,9 @@ def snapshotter_options(name: str, *, blocked: Collection[str] = ()) -> Mapping[
     return _Module(name, blocked).schema
 
 
-def apply_with_plugin(name: str, target: str, stream_fd: int, options: Options) -> ApplyResult:
+def apply_with_plugin(
+    name: str, target: str, stream_fd: int, options: Options, limits: LayerLimits
+) -> ApplyResult:
     """Have a plugin apply a layer by itself, in this process (capability `own_apply`).
 
     Args:
@@ -155,12 +158,13 @@ def apply_with_plugin(name: str, target: str, stream_fd: int, options: Options) 
         target: directory to write into.
         stream_fd: the layer's uncompressed tar, open for reading.
         options: checked already, as `Snapshotter.options` has them.
+        limits: budgets of the layer.
 
     Raises:
         NotFound, FailedPrecondition, ContractError: as `open_snapshotter`.
         SnapcoreError: whatever applying raises.
     """
-    return _Module(name, ()).apply(target, stream_fd, options)
+    return _Module(name, ()).apply(target, stream_fd, options, limits)
 
 
 def can_index(name: str, *, blocked: Collection[str] = ()) -> bool:
@@ -239,10 +243,12 @@ class _Module:
     def applies(self) -> bool:
         return bool(self._caller("snapcore_apply").get_hookimpls())
 
-    def apply(self, target: str, stream_fd: int, options: Options) -> ApplyResult:
+    def apply(
+        self, target: str, stream_fd: int, options: Options, limits: LayerLimits
+    ) -> ApplyResult:
         with mapped_errors(self.who, "snapcore_apply"):
             result: object = self._hooks.snapcore_apply(
-                target=target, stream_fd=stream_fd, options=options
+                target=target, stream_fd=stream_fd, options=options, limits=limits
             )
         if not isinstance(result, ApplyResult):
             raise ContractError(f"{self.who}: snapcore_apply returned {result!r}")

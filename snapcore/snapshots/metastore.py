@@ -190,6 +190,11 @@ class MetaStore:
         with self._database.read() as connection:
             return Ids(*rows.ids(connection))
 
+    def bases(self) -> frozenset[int]:
+        """Return the ids of all Actives and Views, and of the snapshots that they stand on."""
+        with self._database.read() as connection:
+            return rows.bases(connection)
+
     # --- creating ---------------------------------------------------------------------------
 
     def reserve(self, kind: Kind, key: str, parent: str, labels: Labels) -> Reservation:

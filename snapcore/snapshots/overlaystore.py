@@ -60,8 +60,23 @@ class OverlayStore:
         """Return where a snapshot's own files are, by its id."""
         return self._disk.path(number, _UPPER)
 
-    def create(self, kind: Kind, key: str, parent: str, labels: Labels) -> Mounts:
+    def create(
+        self,
+        kind: Kind,
+        key: str,
+        parent: str,
+        labels: Labels,
+        furnish: Callable[[str], None] | None = None,
+    ) -> Mounts:
         """Do what `prepare` and `view` do; see `SnapshotterSpec`.
+
+        Args:
+            kind: Active or View.
+            key: of the snapshot.
+            parent: its name, "" for none.
+            labels: of the snapshot.
+            furnish: puts more into the snapshot's directory, whose path it gets; it may raise
+                OSError.
 
         Raises:
             FailedPrecondition: so many layers that mount(2) cannot take them.
@@ -86,6 +101,8 @@ class OverlayStore:
                     take_root_attributes(self._layer(draft.parents[0]), upper, mapping)
                 if kind is Kind.ACTIVE:
                     make_work(os.path.join(draft.directory, _WORK))
+                if furnish is not None:
+                    furnish(draft.directory)
             except OSError as error:
                 raise from_os_error(error, f"directories of snapshot {key!r}") from error
         return mounts

@@ -35,6 +35,14 @@ _USERS: Final = """
     )
     SELECT key FROM above WHERE kind <> 'committed' ORDER BY key LIMIT 1
 """
+_BASES: Final = """
+    WITH RECURSIVE below (id, parent) AS (
+        SELECT id, parent FROM snapshots WHERE kind <> 'committed'
+        UNION
+        SELECT s.id, s.parent FROM snapshots AS s JOIN below ON s.id = below.parent
+    )
+    SELECT id FROM below
+"""
 _Row: TypeAlias = tuple[int, str, str, str, str, int, int, int | None, int | None, int | None, str]
 _labels_decoder: Final = msgspec.json.Decoder(dict[str, str])
 _labels_encoder: Final = msgspec.json.Encoder()
@@ -102,6 +110,11 @@ def any_user(connection: apsw.Connection, number: int) -> str | None:
     """Return the key of one Active or View that stands on a snapshot, None if there is none."""
     row = connection.execute(_USERS, (number,)).fetchone()
     return None if row is None else str(row[0])
+
+
+def bases(connection: apsw.Connection) -> frozenset[int]:
+    """Return the ids of all Actives and Views, and of what they stand on."""
+    return frozenset(int(number) for (number,) in connection.execute(_BASES))
 
 
 def token(connection: apsw.Connection, number: int) -> str:

@@ -207,6 +207,23 @@ class Reclaimed:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerLimits:
+    """Budgets of one layer, which an `own_apply` backend keeps to as core does.
+
+    Attributes:
+        size: most uncompressed bytes.
+        entries: most tar entries.
+        depth: most components of a path.
+        pax: most bytes of one PAX or long-name record block.
+    """
+
+    size: int
+    entries: int
+    depth: int
+    pax: int
+
+
+@dataclass(frozen=True, slots=True)
 class ApplyResult:
     """What an `own_apply` backend reports after reading one layer's tar.
 

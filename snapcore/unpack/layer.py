@@ -169,9 +169,12 @@ class LayerUnpacker:
         async with self.place.layers:
             with ExitStack() as opened:
                 jobs = [self._open(opened, *each) for each in zip(stages, targets, strict=True)]
-                results = await apply_to_all(
-                    self.place.workers, jobs, progress, whiteouts_first=whiteouts_first
-                )
+                try:
+                    results = await apply_to_all(
+                        self.place.workers, jobs, progress, whiteouts_first=whiteouts_first
+                    )
+                except SnapcoreError as error:
+                    raise stages[0].of_layer(error) from error
         return dict(zip(stages, results, strict=True))
 
     def _open(self, opened: ExitStack, stage: Stage, target: LayerTarget) -> LayerJob:

@@ -18,6 +18,7 @@ from snapcore import labels
 from snapcore.errors import (
     AlreadyExists,
     NotFound,
+    RefusedInput,
     ResourceExhausted,
     SnapcoreError,
     Unavailable,
@@ -175,6 +176,9 @@ class Stage:
             # Somebody who does not know our locks; what they committed is the same.
             await self.abort(prepared)
             return False
+        except RefusedInput as error:
+            # Some see only now what the layer does to those below it.
+            raise self.blamed(error) from error
         return True
 
     async def abort(self, prepared: Prepared) -> None:
@@ -238,6 +242,11 @@ class Stage:
         if digest in text:
             return type(error)(f"snapshotter {self.name!r}: {text}")
         return type(error)(f"layer {digest} for snapshotter {self.name!r}: {text}")
+
+    def of_layer(self, error: SnapcoreError) -> SnapcoreError:
+        """Return an error that says which layer it was, whatever it is unpacked for."""
+        digest, text = str(self.layer.descriptor.digest), str(error)
+        return error if digest in text else type(error)(f"layer {digest}: {text}")
 
     async def label_uncompressed(self) -> None:
         """Write the diff ID on the blob, which was verified here."""

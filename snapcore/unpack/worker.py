@@ -167,10 +167,12 @@ def _sink(job: protocol.Sink, descriptors: list[int], steps: ParentSteps) -> pro
 
 def _own(job: protocol.Own, descriptors: list[int]) -> protocol.Done:
     # Here, since the other jobs need no plugins.
-    from snapcore.snapshots import apply_with_plugin
+    from snapcore.snapshots import LayerLimits, apply_with_plugin
 
     directory, pipe = descriptors
-    result = apply_with_plugin(job.plugin, f"/proc/self/fd/{directory}", pipe, job.options)
+    given = job.limits
+    limits = LayerLimits(given.size, given.entries, given.depth, given.pax)
+    result = apply_with_plugin(job.plugin, f"/proc/self/fd/{directory}", pipe, job.options, limits)
     while os.read(pipe, _REPORT_EVERY):
         # What it did not want to read: the feeder must come to the end.
         continue

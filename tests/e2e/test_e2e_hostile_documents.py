@@ -17,7 +17,7 @@ from snapcore.archive import EntryType
 from snapcore.oci import Digest
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.xdist_group("hostile-documents")]
-BACKENDS = ("native", "overlay", "fuse")
+BACKENDS = ("native", "overlay", "fuse", "erofs")
 
 
 @dataclass(frozen=True, slots=True)

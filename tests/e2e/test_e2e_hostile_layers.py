@@ -24,7 +24,7 @@ from support.tree_model import Tree, describe, empty_tree, model_apply, sketch
 from snapcore.oci.descriptor import OCI_LAYER
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.xdist_group("hostile-layers")]
-BACKENDS: Final = ("native", "overlay", "fuse")
+BACKENDS: Final = ("native", "overlay", "fuse", "erofs")
 NOTHING: Final = "docker.io/example/nothing:latest"
 GROWTH: Final = 9 * MIB
 """What a node may take more when all images are gone again: two write-ahead logs of 4 MiB."""

@@ -330,7 +330,9 @@ def test_walk_filters(store: MetaStore) -> None:
     assert names(store, "kind==active", "kind==view") == ["one", "two"]
     assert names(store, "parent==base,kind!=view") == ["one"]
     assert names(store, 'labels."x.y/z"==1') == ["one"]
-    assert names(store, "parent") == ["one", "two"]
+    # A parent of none is "" and not absent, as in containerd.
+    assert names(store, "parent") == ["base", "one", "two"]
+    assert names(store, 'parent==""') == ["base"]
     assert names(store, "name~=/^(base|two)$/") == ["base", "two"]
     with pytest.raises(InvalidArgument, match="nmae"):
         names(store, "nmae==one")
@@ -350,3 +352,18 @@ def test_walk_filters_see_what_is_presented(store: MetaStore) -> None:
         lambda record: Info(Kind.ACTIVE, record.info.name, labels={"id": str(record.id)}),
     )
     assert [info.name for info in page.infos] == ["b"]
+
+
+def test_what_actives_and_views_stand_on(store: MetaStore) -> None:
+    ids = {}
+    for name, parent in (("a", ""), ("b", "a"), ("c", "a"), ("d", "c"), ("lone", "")):
+        committed(store, name, parent)
+        ids[name] = store.get(name).id
+    assert store.bases() == frozenset()
+    create(store, "work", "b")
+    create(store, "seen", "a", Kind.VIEW)
+    own = {store.get(key).id for key in ("work", "seen")}
+    assert store.bases() == own | {ids["a"], ids["b"]}
+    store.remove("work")
+    store.remove("seen")
+    assert store.bases() == frozenset()

@@ -22,7 +22,9 @@ from typing import Any, Final, Self, TypeVar
 from support.cli import child_environment
 
 _T = TypeVar("_T")
-_PACKAGES: Final = ("snapcore", "snapcore_native", "snapcore_overlay", "snapcore_fuse")
+_PACKAGES: Final = (
+    "snapcore", "snapcore_native", "snapcore_overlay", "snapcore_fuse", "snapcore_erofs",
+)  # fmt: skip
 
 
 class Killed(Exception):

@@ -92,7 +92,8 @@ def _damaged(packed: bytes, at: int) -> bytes:
 BOMBS: Final[tuple[HostileLayer, ...]] = (
     # --- gzip ----------------------------------------------------------------------------------
     refused("gzip-bomb", "zeros, 1000 to 1", _zeros(20 * MIB, "gzip"), "to 1"),
-    refused("gzip-bomb-file", "one file past the budget", lambda: _rle(40), "bytes of data"),
+    refused("gzip-bomb-file", "one file past the budgets of bytes and ratio, whichever is first",
+            lambda: _rle(40)),
     refused("gzip-bomb-tail", "zeros after the archive's end",
             lambda: _bad(tars.gzipped(_Y + bytes(20 * MIB)), "gzip"), "to 1"),
     refused("gzip-nested-members", "more members than the budget has",
