@@ -51,11 +51,13 @@ class Daemons:
         place: the directory.
         backend: the snapshotter that is served.
         run: runs a command and returns what it prints.
+        settings: our configuration file.
     """
 
     place: Path
     backend: str
     run: Callable[[Sequence[str]], str] = run_quietly
+    settings: str = ""
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -75,10 +77,12 @@ class Daemons:
 
     def start_service(self) -> None:
         """Start `snapcore serve`, and wait until it answers."""
+        settings = self.place / "snapcore.toml"
+        settings.write_text(self.settings)
         self._start(
             "service",
-            *(sys.executable, "-m", "snapcore.cli", "--root", str(self.root)),
-            *("--snapshotter", self.backend, "--log-level", "info"),
+            *(sys.executable, "-m", "snapcore.cli", "--config", str(settings)),
+            *("--root", str(self.root), "--snapshotter", self.backend, "--log-level", "info"),
             *("serve", "--address", self.address),
         )
         self._until("service", lambda: "snapcore: serving " in self.log("service"))
@@ -88,22 +92,19 @@ class Daemons:
                 "containerd", lambda: self._answers("snapshots", "--snapshotter", PLUGIN, "ls")
             )
 
-    def start_containerd(self) -> None:
-        """Start containerd, and wait until it answers."""
-        config = self.place / "config.toml"
-        config.write_text(_CONFIG.format(plugin=PLUGIN, address=self.address))
+    def start_containerd(self, config: str = "") -> None:
+        """Start containerd, and wait until it answers.
+
+        Args:
+            config: its configuration; "" for the one that has our snapshotter and no CRI.
+        """
+        path = self.place / "config.toml"
+        path.write_text(config or _CONFIG.format(plugin=PLUGIN, address=self.address))
         self._start(
             "containerd",
-            *(
-                "containerd",
-                "--config",
-                str(config),
-                "--address",
-                self.socket,
-                "--log-level",
-                "warn",
-            ),
+            *("containerd", "--config", str(path), "--address", self.socket),
             *("--root", str(self.place / "root"), "--state", str(self.place / "state")),
+            *("--log-level", "warn"),
         )
         self._until("containerd", lambda: self._answers("version"))
 
@@ -118,8 +119,18 @@ class Daemons:
                 ctr = ("ctr", "--address", self.socket, "tasks")
                 for task in run_quietly((*ctr, "ls", "--quiet")).split():
                     run_quietly((*ctr, "rm", "--force", task))
-        for name in ("containerd", "service"):
-            self._end(name, signal.SIGTERM)
+        try:
+            self.end("containerd")
+        finally:
+            self.end("service")
+
+    def end(self, name: str) -> None:
+        """End `service` or `containerd` in good order.
+
+        Raises:
+            Failed: it does not end; it was killed.
+        """
+        self._end(name, signal.SIGTERM)
 
     def log(self, name: str) -> str:
         """Return what one of them has said."""
@@ -127,9 +138,15 @@ class Daemons:
 
     def _end(self, name: str, number: int) -> None:
         process = self._running.pop(name, None)
-        if process is not None:
-            process.send_signal(number)
+        if process is None:
+            return
+        process.send_signal(number)
+        try:
             process.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise Failed(f"{name} does not end: {self.log(name)}") from None
 
     def _answers(self, *arguments: str) -> bool:
         command = ("ctr", "--address", self.socket, *arguments)
@@ -163,7 +180,10 @@ class Daemons:
 
 @contextmanager
 def containerd_node(
-    place: Path, backend: str, run: Callable[[Sequence[str]], str] = run_quietly
+    place: Path,
+    backend: str,
+    run: Callable[[Sequence[str]], str] = run_quietly,
+    settings: str = "",
 ) -> Iterator[Daemons]:
     """Run both below a directory for the duration of a `with` block.
 
@@ -171,8 +191,9 @@ def containerd_node(
         place: an existing directory, with a short path (sockets lie in it).
         backend: the snapshotter to serve.
         run: runs the commands that are asked for.
+        settings: our configuration file.
     """
-    daemons = Daemons(place, backend, run)
+    daemons = Daemons(place, backend, run, settings)
     try:
         daemons.start_service()
         daemons.start_containerd()

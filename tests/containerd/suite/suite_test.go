@@ -3,10 +3,10 @@ package suite
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"flag"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -44,28 +44,28 @@ func serve(_ context.Context, root string) (snapshots.Snapshotter, func() error,
 	if err := server.Start(); err != nil {
 		return nil, nil, err
 	}
-	var output bytes.Buffer
 	lines := bufio.NewScanner(said)
-	for lines.Scan() {
-		fmt.Fprintln(&output, lines.Text())
-		if strings.HasPrefix(lines.Text(), "snapcore: serving ") {
-			break
+	serves := false
+	for !serves && lines.Scan() {
+		serves = strings.HasPrefix(lines.Text(), "snapcore: serving ")
+		if !serves {
+			fmt.Fprintln(os.Stderr, root, lines.Text())
 		}
+	}
+	if !serves {
+		return nil, nil, fmt.Errorf("it does not serve: %w", server.Wait())
 	}
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)
 		for lines.Scan() {
-			fmt.Fprintln(&output, lines.Text())
+			fmt.Fprintln(os.Stderr, root, lines.Text())
 		}
 	}()
 	stop := func() error {
 		server.Process.Signal(syscall.SIGTERM)
 		<-drained
-		if err := server.Wait(); err != nil {
-			return fmt.Errorf("%w: %s", err, output.String())
-		}
-		return nil
+		return server.Wait()
 	}
 	connection, err := grpc.Dial(dialer.DialAddress(address), grpc.WithInsecure(),
 		grpc.WithContextDialer(dialer.ContextDialer))
