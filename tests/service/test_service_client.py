@@ -260,17 +260,35 @@ def test_a_commit_counts_though_others_have_removed_it_since(tmp_path: Path) -> 
     assert (info.kind, info.name, info.parent) == (Kind.COMMITTED, "name", "base")
 
 
-def test_namespace_and_lease_go_with_each_call(tmp_path: Path) -> None:
+def test_what_goes_with_each_call(tmp_path: Path) -> None:
     seen: dict[str, str] = {}
 
     def usage(_request: bytes, context: grpc.ServicerContext) -> bytes:
         seen.update(context.invocation_metadata())
+        # Of an authority that is a path, strict servers hang up.
+        assert context._rpc_event.call_details.host == b"localhost"
         answer: bytes = messages.UsageResponse(size=7, inodes=3).SerializeToString()
         return answer
 
     with faked(tmp_path, unary={"Usage": usage}, lease="l") as client:
         assert client.usage("key") == Usage(3, 7)
     assert (seen["containerd-namespace"], seen["containerd-lease"]) == ("n", "l")
+
+
+def test_messages_of_16_mib_come(tmp_path: Path) -> None:
+    labels = {f"{number}": "x" * 4000 for number in range(2000)}
+    info = messages.Info(name="key", kind=messages.ACTIVE, labels=labels)
+    large: bytes = messages.StatSnapshotResponse(info=info).SerializeToString()
+    assert len(large) > 4 << 20
+    with faked(tmp_path, unary={"Stat": lambda *_: large}) as client:
+        assert client.stat("key").labels == labels
+
+
+def test_a_mount_has_all_its_fields(tmp_path: Path) -> None:
+    mount = mount_pb2.Mount(type="t", source="s", target="below", options=["a", "b"])
+    given: bytes = messages.MountsResponse(mounts=[mount]).SerializeToString()
+    with faked(tmp_path, unary={"Mounts": lambda *_: given}) as client:
+        assert client.mounts("key") == (Mount("t", "s", "below", ("a", "b")),)
 
 
 def test_who_has_no_cleanup_has_nothing_to_clean_up(tmp_path: Path) -> None:
@@ -322,7 +340,7 @@ class TestRoots:
             with pytest.raises(errors.FailedPrecondition):
                 client.flush()
 
-    @pytest.mark.parametrize("root", ["", "relative", "/nonexistent"])
+    @pytest.mark.parametrize("root", ["", ".", "/nonexistent"])
     def test_are_nothing_to_us_if_they_are_not(self, tmp_path: Path, root: str) -> None:
         path = str(tmp_path / "fake")
         with (
@@ -411,12 +429,11 @@ def eventually(there: Callable[[], bool]) -> None:
     pytest.fail("it never came")
 
 
-@pytest.mark.usefixtures("census")
 def test_closing_hangs_up_and_leaves_nothing(memory: Snapshotter, tmp_path: Path) -> None:
     address = str(tmp_path / "s/socket")
     with open_service(address, "x") as client:
         list(client.walk())
-    held = connections()
+    held, before = connections(), threads()
     for _ in range(5):
         client = open_service(address, "x")
         client.prepare("key", checkpoint=lambda: None)
@@ -426,7 +443,22 @@ def test_closing_hangs_up_and_leaves_nothing(memory: Snapshotter, tmp_path: Path
         assert not client.close()
         with pytest.raises(errors.FailedPrecondition, match="closed"):
             client.stat("key")
-    eventually(lambda: connections() <= held)
+    eventually(lambda: connections() <= held and threads() <= before)
+
+
+def test_each_client_has_a_connection_of_its_own(memory: Snapshotter, tmp_path: Path) -> None:
+    address = str(tmp_path / "s/socket")
+    with open_service(address, "x") as one:
+        one.prepare("key")
+        before = connections()
+        with open_service(address, "x") as other:
+            other.stat("key")
+            assert connections() > before
+
+
+def threads() -> set[str]:
+    """Return the threads of this process but the server's, which come with the calls."""
+    return {t.name for t in threading.enumerate() if not t.name.startswith("snapcore-")}
 
 
 def connections() -> int:

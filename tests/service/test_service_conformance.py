@@ -108,7 +108,6 @@ def test_where_there_are_no_leases_none_is_needed(address: str) -> None:
         assert lease == ""
 
 
-@pytest.mark.usefixtures("census")
 def test_on_the_command_line(address: str) -> None:
     few = ("--only", "stat", "--only", "rebase_table", "--only", "flush")
     done = call("conformance", address, "--snapshotter", "any", *few, "--format", "json")

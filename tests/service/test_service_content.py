@@ -65,6 +65,15 @@ def test_blobs_are_found_listed_and_read(tmp_path: Path, monkeypatch: pytest.Mon
         client.info(Digest.of(b"x"))
 
 
+def test_what_was_cancelled_before_it_began_does_not_begin(tmp_path: Path) -> None:
+    path = tmp_path / "fake"
+    with fake_content(path, FakeContent(BLOBS)), open_content(str(path)) as client:
+        reading = client.read(Digest.of(NOISE), len(NOISE))
+        reading.cancel()
+        with pytest.raises(Unavailable):
+            list(reading)
+
+
 def digest_of(node: Node) -> str:
     with node.mounted(NAME, snapshotter="native") as root:
         return str(tree_digest(root))
