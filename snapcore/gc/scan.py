@@ -201,7 +201,8 @@ def _ingests(sources: Sources, growing: _Growing, now: int) -> None:
         thing = Thing(ThingKind.INGEST, ingest.ref)
         if sources.alive(ingest.owner):
             growing.roots[thing] = "a living process writes it"
-        elif now - ingest.updated < INGEST_SECONDS * 10**9:
+        elif ingest.expected is not None and now - ingest.updated < INGEST_SECONDS * 10**9:
+            # Of what shall become of the others only their writers knew.
             growing.roots[thing] = "may be resumed"
         if ingest.expected is not None:
             blob = Thing(ThingKind.CONTENT, str(ingest.expected))

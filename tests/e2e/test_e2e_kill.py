@@ -17,12 +17,12 @@ from support.warm import Warm
 from snapcore.linux import MountFlag, UnmountFlag, mount, umount
 
 pytestmark = pytest.mark.needs_root
-BACKENDS: Final = ("native", "overlay", "fuse")
+BACKENDS: Final = ("native", "overlay", "fuse", "erofs")
 FEW: Final = 7
 # To kill the lazy backend takes a second a point, of which its daemon's start is the most.
 FEW_LAZY: Final = 3
 LAZY_VERBS: Final = ("pull", "commit", "images commit", "rm --sync")
-MANY: Final = {"native": 1000, "overlay": 1000, "fuse": 20}
+MANY: Final = {"native": 1000, "overlay": 1000, "fuse": 20, "erofs": 1000}
 
 
 @pytest.fixture(scope="module")

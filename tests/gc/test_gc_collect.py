@@ -13,6 +13,7 @@ from snapcore.errors import FailedPrecondition, PermissionDenied
 from snapcore.gc import Budget, Collector, Thing, ThingKind, explain
 from snapcore.locks import FileLock
 from snapcore.metadata import Resource, snapshot
+from snapcore.oci import Digest
 from snapcore.snapshots import Checkpoint, Info, Snapshotter
 
 
@@ -175,11 +176,23 @@ def test_a_backend_that_cannot_be_opened_is_named_and_kept(root: Root) -> None:
     assert report.unopened == {"gone": "not installed"}
 
 
-def test_an_unfinished_blob_waits_a_day(root: Root) -> None:
-    with root.content.ingest("young", total=10) as ingest:
+@pytest.mark.parametrize(
+    ("alive", "expected", "stays"),
+    [
+        pytest.param(True, None, True, id="its writer lives"),
+        pytest.param(False, Digest.of(b"xyz"), True, id="it may be resumed"),
+        # What should become of it only its writer knew, and nobody asks for it.
+        pytest.param(False, None, False, id="it cannot be resumed"),
+    ],
+)
+def test_an_unfinished_blob_waits_a_day(
+    root: Root, alive: bool, expected: Digest | None, stays: bool
+) -> None:
+    with root.content.ingest("young", total=10, expected=expected) as ingest:
         ingest.write(b"x")
-    assert root.collector().collect().removed == ()
-    assert [status.ref for status in root.content.statuses()] == ["young"]
+    sources = replace(root.sources(), alive=lambda _owner: alive)
+    Collector(sources, str(root.path / "lock"), root.owner.id).collect()
+    assert bool(root.content.statuses()) == stays
 
 
 @pytest.mark.parametrize("leased", [False, True])

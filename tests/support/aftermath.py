@@ -236,13 +236,27 @@ def _trees(node: Node, root: Root) -> Iterator[tuple[str, str]]:
 
 
 def _mounts(root: Root) -> Iterator[str]:
-    """Yield what is mounted by nobody that lives."""
+    """Yield what is mounted by nobody that lives, and needed by no Active or View."""
     served = root.store / "lazy"
     lock = FileLock(str(served / "daemon.lock"))
+    needed = {str(root.store / "mounts" / str(number)) for (number,) in _rows(*_needed(root))}
     for entry in mounts_below(str(root.path)):
         if entry.target == str(served / "mnt") and not lock.try_acquire():
             continue
+        if entry.target in needed:
+            continue
         yield entry.target
+
+
+def _needed(root: Root) -> tuple[Path, str]:
+    """Return the query for the ids of what Actives and Views stand on."""
+    query = (
+        "WITH RECURSIVE below (id, parent) AS ("
+        " SELECT id, parent FROM snapshots WHERE kind <> 'committed'"
+        " UNION SELECT s.id, s.parent FROM snapshots AS s JOIN below ON s.id = below.parent)"
+        " SELECT id FROM below"
+    )
+    return root.store / "metadata.db", query
 
 
 def _missing(node: Node, root: Root) -> Iterator[str]:

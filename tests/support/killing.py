@@ -288,6 +288,7 @@ class Sweeper:
     def _keep(self, name: str) -> Path:
         """Return a copy of the root as it is now."""
         self._end_daemon()
+        self._unmount_all()
         kept = self._directory / f"prepared-{name}"
         subprocess.run(["rm", "-rf", kept], check=True)
         subprocess.run(["cp", "-a", self._root.path, kept], check=True)
@@ -296,8 +297,7 @@ class Sweeper:
     def _copy(self, prepared: Path | None) -> None:
         """Make the root anew."""
         self._end_daemon()
-        for target in self._mounts():
-            umount(target, UnmountFlag.DETACH)
+        self._unmount_all()
         subprocess.run(["rm", "-rf", self._root.path], check=True)
         if prepared is not None:
             subprocess.run(["cp", "-a", prepared, self._root.path], check=True)
@@ -306,6 +306,10 @@ class Sweeper:
         places = Places(str(self._root.store))
         if os.path.exists(places.socket):
             Daemon(places, Settings()).stop()
+
+    def _unmount_all(self) -> None:
+        for target in self._mounts():
+            umount(target, UnmountFlag.DETACH)
 
     def _mounts(self) -> list[str]:
         return [entry.target for entry in mounts_below(str(self._root.path))]

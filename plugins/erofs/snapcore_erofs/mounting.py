@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from snapcore.errors import SnapcoreError, Unavailable, from_os_error
+from snapcore.errors import Unavailable, from_os_error
 from snapcore.linux import UnmountFlag, umount
 from snapcore.locks import held
 from snapcore.snapshots import Checkpoint, no_checkpoint
@@ -73,13 +73,15 @@ class LayerMounts:
         Args:
             needed: returns the ids of the snapshots that an Active or a View stands on.
         """
-        with suppress(SnapcoreError, OSError):
+        with suppress(Unavailable, FileNotFoundError):
             mounted = {int(name) for name in os.listdir(self._directory) if name.isdigit()}
             if not mounted:
                 return
             with held(os.path.join(self._directory, _USE), _give_up):
                 for snapshot in mounted - needed():
-                    self._unmount(os.path.join(self._directory, str(snapshot)))
+                    # What cannot be unmounted now is tried again by whoever comes next.
+                    with suppress(OSError):
+                        self._unmount(os.path.join(self._directory, str(snapshot)))
 
     @staticmethod
     def _unmount(target: str) -> None:
