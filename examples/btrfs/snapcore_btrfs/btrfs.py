@@ -148,6 +148,11 @@ class BtrfsSnapshotter:
         return self._records.walk(filters, after, limit)
 
     @hookimpl
+    def mark_broken(self, name: str) -> Info:
+        """See `SnapshotterSpec.mark_broken`."""
+        return self._records.mark_broken(name)
+
+    @hookimpl
     def flush(self) -> FlushReport:
         """See `SnapshotterSpec.flush`."""
         return self._disk.flush()

@@ -36,6 +36,7 @@ _CREATED_IN: Final = struct.Struct("=352xQ144x")
 _SEARCH: Final = struct.Struct("=7Q4L4QQ")
 _HEADER: Final = struct.Struct("=QQQLL")
 _INODE: Final = struct.Struct("=8xQ8xQ")
+_BLOCK: Final = 512
 _BUFFER: Final = 1 << 16
 
 
@@ -112,6 +113,8 @@ def changed(path: str, *, everything: bool) -> Changed:
         syncfs(subvolume)
         since = 0 if everything else _created_in(subvolume)
         sizes = [size for transaction, size in _inodes(subvolume, since) if transaction > since]
+    # What is small lies in the inode; stat(2) counts a block for it.
+    sizes = [-(-size // _BLOCK) * _BLOCK for size in sizes]
     return Changed(len(sizes), sum(sizes))
 
 

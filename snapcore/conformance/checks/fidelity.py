@@ -110,6 +110,8 @@ def check_hard_links(harness: Harness) -> None:
         for name in ("b/link", "b/link too"):
             link = os.path.join(root, name)
             os.link(os.path.join(root, "a/link"), link, follow_symlinks=False)
+        os.mkfifo(os.path.join(root, "a/pipe"))
+        os.link(os.path.join(root, "a/pipe"), os.path.join(root, "b/pipe"))
         write(root, "a/alone", b"shared")
 
     harness.layer("base", "", fill)
@@ -118,8 +120,9 @@ def check_hard_links(harness: Harness) -> None:
             inodes = {_lstat(root, name).st_ino for name in ("a/first", "a/second", "b/third")}
             expect_equal(len(inodes), 1, "inodes of three names")
             expect_equal(_lstat(root, "a/first").st_nlink, 3, "links of a file")
-            pair = _lstat(root, "a/one of two").st_ino == _lstat(root, "b/two").st_ino
-            expect(pair, "two names of a file became two files")
+            for one, two in (("a/one of two", "b/two"), ("a/pipe", "b/pipe")):
+                same = _lstat(root, one).st_ino == _lstat(root, two).st_ino
+                expect(same, f"{one!r} and {two!r} became two files")
             links = {_lstat(root, name).st_ino for name in ("a/link", "b/link", "b/link too")}
             expect_equal(len(links), 1, "inodes of three names of a symlink")
             expect(_lstat(root, "a/alone").st_ino not in inodes, "two equal files became one")
