@@ -26,6 +26,7 @@ _RELEASE: Final = re.compile(r"v?(\d+)(?:\.(\d+))?(?:[.\-+~].*)?\Z")
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+\Z")
 _OLDEST: Final = (1, 6)
 _RUNTIME: Final = "io.containerd.runc.v2"
+_DEFAULT_RUNTIME: Final = "runc"
 _CRI_1: Final = "io.containerd.grpc.v1.cri"
 _CRI_IMAGES: Final = "io.containerd.cri.v1.images"
 _CRI_RUNTIME: Final = "io.containerd.cri.v1.runtime"
@@ -131,6 +132,8 @@ def containerd_notes(offers: Sequence[Offer], release: Release, cri: Cri) -> tup
         notes.append("ctr 1.x gives no labels of images: lazy layers come by CRI or nerdctl")
     if cri != "none" and not release.has_runtime_snapshotters:
         notes.append("no runtime classes: they have snapshotters since containerd 1.7")
+    elif cri != "none":
+        notes.append(f"leave out the table of runtime {_DEFAULT_RUNTIME!r} where the file has it")
     return tuple(notes)
 
 
@@ -171,9 +174,11 @@ def _cri_3(offers: Sequence[Offer], default: bool) -> Table:
 
 
 def _runtimes(offers: Sequence[Offer]) -> Table:
-    return {
-        offer.plugin: {"runtime_type": _RUNTIME, "snapshotter": offer.plugin} for offer in offers
-    }
+    # Given any, containerd has no others, and CRI does not start without its default.
+    runtimes: dict[str, Value] = {_DEFAULT_RUNTIME: {"runtime_type": _RUNTIME}}
+    for offer in offers:
+        runtimes[offer.plugin] = {"runtime_type": _RUNTIME, "snapshotter": offer.plugin}
+    return runtimes
 
 
 def _tables(table: Table, name: str, header: str = "[{}]") -> list[str]:

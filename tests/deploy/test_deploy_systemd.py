@@ -35,13 +35,22 @@ def unit(tmp_path: Path) -> Path:
     """Return the unit with a program that is there."""
     path = tmp_path / UNIT.name
     path.write_text(UNIT.read_text().replace("/usr/local/bin/snapcore", "/bin/true"))
+    socket = UNIT.with_suffix(".socket")
+    (tmp_path / socket.name).write_text(socket.read_text())
     return path
 
 
-def test_systemd_takes_it(unit: Path) -> None:
+@pytest.mark.parametrize("suffix", [".service", ".socket"])
+def test_systemd_takes_it(unit: Path, suffix: str) -> None:
     require_tools("systemd-analyze")
     done = subprocess.run(
-        ("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(unit)),
+        (
+            "systemd-analyze",
+            "verify",
+            "--man=no",
+            "--recursive-errors=no",
+            str(unit.with_suffix(suffix)),
+        ),
         capture_output=True,
         text=True,
         check=False,
@@ -67,6 +76,12 @@ def test_nothing_gives_it_mounts_of_its_own() -> None:
     """And the comment that names what would names all of it."""
     assert NAMESPACING.isdisjoint(settings(unit_text(UNIT)))
     assert set(re.findall(r"\w+", UNIT.read_text())) >= NAMESPACING
+
+
+def test_the_socket_is_the_services() -> None:
+    listener = settings(unit_text(UNIT.with_suffix(".socket")))
+    assert settings(unit_text(UNIT))["ExecStart"].endswith(f" --address {listener['ListenStream']}")
+    assert (listener["SocketMode"], listener["DirectoryMode"]) == ("0600", "0700")
 
 
 def test_the_way_it_runs() -> None:

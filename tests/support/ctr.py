@@ -75,15 +75,15 @@ class Daemons:
         flags = ("--root", str(self.root), "--snapshotter", self.backend)
         return self.run((*program, *flags, *arguments))
 
-    def start_service(self) -> None:
-        """Start `snapcore serve`, and wait until it answers."""
+    def start_service(self, *flags: str) -> None:
+        """Start `snapcore serve`, with more flags, and wait until it answers."""
         settings = self.place / "snapcore.toml"
         settings.write_text(self.settings)
         self._start(
             "service",
             *(sys.executable, "-m", "snapcore.cli", "--config", str(settings)),
-            *("--root", str(self.root), "--snapshotter", self.backend, "--log-level", "info"),
-            *("serve", "--address", self.address),
+            *("--root", str(self.root), "--snapshotter", self.backend, *flags),
+            *("--log-level", "info", "serve", "--address", self.address),
         )
         self._until("service", lambda: "snapcore: serving " in self.log("service"))
         if "containerd" in self._running:

@@ -40,10 +40,16 @@ def runnable_image(builder: LayoutBuilder) -> list[Layer]:
 
 def bring(node: Daemons, layout: Path) -> None:
     """Import a layout's image into containerd."""
-    archive = node.place / "image.tar"
+    archive = archive_of(layout, node.place)
+    node.ctr("images", "import", *CHOSEN, "--base-name", NAME, archive)
+
+
+def archive_of(layout: Path, directory: Path) -> str:
+    """Write a layout into an archive in a directory, and return its path."""
+    archive = directory / "image.tar"
     with tarfile.open(archive, "w") as tar:
         tar.add(layout, arcname=".")
-    node.ctr("images", "import", *CHOSEN, "--base-name", NAME, str(archive))
+    return str(archive)
 
 
 def run(node: Daemons, name: str, *command: str, image: str = REFERENCE) -> str:
