@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes.util
+import os
 import re
+import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,10 +18,11 @@ from support.images import require_tools, run_tool
 from support.layout import File
 from support.lazyimages import BIG, Image, LazyPlace, estargz_layer, lazy_place
 from support.serve import running
-from support.service import Client, refused
+from support.service import Client, mounted, refused
 from support.unit import NAMESPACING, confinement, settings, unit_text
 
-from snapcore.mount import mounts_below
+from snapcore.mount import mounts_below, temporary_mount
+from snapcore.snapshots import probe_snapshotter
 
 UNIT: Final = Path(__file__).resolve().parents[2] / "deploy/systemd/snapcore.service"
 EXPOSURE: Final = 5.2
@@ -165,6 +168,33 @@ def test_mounts_are_seen_outside_of_the_service(place: LazyPlace, more: str, see
             assert Path(source, "b").read_bytes() == BIG
         client.remove("view")
         client.remove(image.names[0])
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("backend", ["overlay", "native"])
+def test_backends_work_in_what_the_unit_leaves(
+    backend: str, tmp_path: Path, confined: None
+) -> None:
+    """Owners, modes and devices of what a layer has, among them: native copies them."""
+    probe = probe_snapshotter(backend, str(tmp_path / "probe"))
+    if not probe.usable:
+        pytest.skip(f"{backend} does not work here: {probe.reason}")
+    by = confinement(unit_text(UNIT)).command()
+    with shared(tmp_path), running(tmp_path, "--snapshotter", backend, by=by) as (_, client):
+        with temporary_mount(mounted(client.prepare("extract"))) as root:
+            program, device = Path(root, "program"), Path(root, "device")
+            program.write_bytes(b"x")
+            os.chown(program, 1234, 5678)
+            program.chmod(0o4755)
+            os.mknod(device, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+        client.commit("base", "extract")
+        with temporary_mount(mounted(client.prepare("container", "base"))) as root:
+            found = os.stat(f"{root}/program")
+            assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (1234, 5678, 0o4755)
+            assert os.stat(f"{root}/device").st_rdev == os.makedev(1, 3)
+        for name in ("container", "base"):
+            client.remove(name)
+        client.cleanup()
 
 
 def lazy_view(client: Client, image: Image) -> list[tuple[str, str, list[str]]]:

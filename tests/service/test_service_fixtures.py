@@ -19,11 +19,11 @@ import grpc
 import pytest
 from support.layout import File, whiteout
 from support.lazyimages import BIG, Image, LazyPlace, estargz_layer, lazy_place
-from support.service import Client, refused, served
+from support.service import Client, mounted, refused, served
 
 from snapcore import labels as keys
 from snapcore.conformance import MemoryState, open_memory
-from snapcore.mount import Mount, mounts_below, temporary_mount
+from snapcore.mount import mounts_below, temporary_mount
 from snapcore.oci import Digest, chain_ids
 from snapcore.service.proto import snapshots_pb2
 from snapcore.snapshots import open_snapshotter
@@ -67,10 +67,6 @@ def labels_of(number: int) -> dict[str, str]:
     if number:
         told[keys.SNAPSHOT_PARENT_CHAIN_ID] = CHAIN[number - 1]
     return told
-
-
-def mounted(rows: MountRows) -> tuple[Mount, ...]:
-    return tuple(Mount(kind, source, options=tuple(options)) for kind, source, options in rows)
 
 
 def write(root: str, files: Mapping[str, bytes]) -> None:

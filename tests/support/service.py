@@ -13,6 +13,7 @@ import pytest
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from snapcore.mount import Mount
 from snapcore.service import Observer, serving
 from snapcore.service.proto import health_pb2, snapshots_pb2
 from snapcore.snapshots import Snapshotter
@@ -161,3 +162,8 @@ def refused(code: grpc.StatusCode, text: str = "") -> Iterator[None]:
         yield
     assert caught.value.code() is code, caught.value.details()
     assert text in caught.value.details()
+
+
+def mounted(rows: Sequence[tuple[str, str, list[str]]]) -> tuple[Mount, ...]:
+    """Return what a client was answered as values that can be mounted."""
+    return tuple(Mount(kind, source, options=tuple(options)) for kind, source, options in rows)
