@@ -96,6 +96,17 @@ KNOWN: Final[dict[str, Known]] = {
         "usage: 10 -> 11 in 10",
     ),
     **_all(
+        "same",
+        "a wait of a few milliseconds: nobody has to ask or to sleep in it",
+        "stamp.write_stamp: checkpoint() -> None",
+        "stamp.write_stamp: time.sleep(_TICK_SECONDS) -> None",
+    ),
+    **_all(
+        "same",
+        "a number has fewer digits than either",
+        "stamp.read_stamp: 64 -> 65 in 64)",
+    ),
+    **_all(
         "unseen",
         "what removal of a view frees is left to the backend: some have files for it",
         "native.NativeSnapshotter.usage: 0 -> 1 in 0, size=0, delta=0)",
