@@ -102,6 +102,7 @@ SIDES: Final = (
         "snapcore-flush", "--snapshotter", "overlay",
         note="all on disk before it returns", durability="flush", usual=False,
     ),
+    _side("snapcore-erofs", "--snapshotter", "erofs", note="nothing is extracted"),
     _side("snapcore-native", "--snapshotter", "native", layers_share=False),
     _side(
         "snapcore-both", "--snapshotter", "overlay", "--snapshotter", "native",

@@ -10,7 +10,6 @@ import struct
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, NamedTuple
 
 from snapcore.erofs.layout import (
@@ -207,8 +206,18 @@ class Image:
             for start in range(0, size, self.block):
                 yield Extent(0, offset + start, min(self.block, size - start))
 
-    def _first_name(self, directory: Inode, block: Extent) -> bytes:
-        return next(self._block_entries(directory, block))[0]
+    def _first_name(self, directory: Inode, number: int) -> bytes:
+        return next(self._block_entries(directory, self._block(directory, number)))[0]
+
+    def _block(self, directory: Inode, number: int) -> Extent:
+        """Return where a block of a directory is, by its number in the directory."""
+        start = number * self.block
+        size = min(self.block, directory.size - start)
+        if directory.layout == INLINE and size < self.block:
+            return Extent(0, directory.end, size)
+        if directory.layout == CHUNKED:
+            raise DataLoss(f"directory {directory.number} is in pieces")
+        return Extent(0, directory.data * self.block + start, size)
 
     def _block_entries(self, directory: Inode, block: Extent) -> Iterator[tuple[bytes, int, int]]:
         what = f"directory {directory.number}"
@@ -234,11 +243,13 @@ class Image:
         Raises:
             DataLoss: it is malformed.
         """
-        blocks = list(self._blocks(directory))
-        place = bisect_right(blocks, name, key=partial(self._first_name, directory))
+        if not stat.S_ISDIR(directory.mode):
+            raise DataLoss(f"inode {directory.number} is no directory")
+        blocks = range(-(-directory.size // self.block))
+        place = bisect_right(blocks, name, key=lambda block: self._first_name(directory, block))
         if not place:
             return None
-        for found, number, _ in self._block_entries(directory, blocks[place - 1]):
+        for found, number, _ in self._block_entries(directory, self._block(directory, place - 1)):
             if found == name:
                 return number
         return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import stat
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -52,14 +52,19 @@ from snapcore.errors import InvalidArgument, RefusedInput, ResourceExhausted, fr
 _SECOND: Final = 1_000_000_000
 _MAX_BLOCK: Final = 0xFFFFFFFE
 _MAX_NUMBER: Final = 0xFFFFFFFF
-_MAX_DEVICES: Final = 0xFFFF
+# The root comes behind them, and its number has 16 bits.
+_MAX_DEVICES: Final = (0xFFFF * SLOT - SUPER_OFFSET - SUPER.size) // DEVICE.size
 _TYPE: Final = 0o170000
 _DIRECTORY: Final = FILE_TYPES[stat.S_IFDIR]
 _DEFAULT: Final = ImageOptions()
 
 
 def write_image(
-    root: Tree, devices: Mapping[int, int], file: int, options: ImageOptions = _DEFAULT
+    root: Tree,
+    devices: Mapping[int, int],
+    file: int,
+    options: ImageOptions = _DEFAULT,
+    checkpoint: Callable[[], None] = lambda: None,
 ) -> ImageSummary:
     """Write the image of a tree; the same tree gives the same bytes.
 
@@ -70,6 +75,7 @@ def write_image(
             that places name it by, in the order in which the mount is given them.
         file: an empty file, open for reading and writing.
         options: size of blocks, and marks.
+        checkpoint: called for each directory; what it raises ends the work.
 
     Raises:
         InvalidArgument: a file's bytes lie in no device, or not at a block; an xattr that EROFS
@@ -79,7 +85,7 @@ def write_image(
         SnapcoreError: writing failed.
     """
     try:
-        return _Writer(devices, file, options).write(root)
+        return _Writer(devices, file, options).write(root, checkpoint)
     except OSError as error:
         raise from_os_error(error, "EROFS image") from error
 
@@ -121,7 +127,7 @@ class _Writer:
         self._links: dict[Leaf[Place], int] | None = None
         self._inodes = 0
 
-    def write(self, root: Tree) -> ImageSummary:
+    def write(self, root: Tree, checkpoint: Callable[[], None]) -> ImageSummary:
         """See `write_image`."""
         slots = self._device_slots()
         if isinstance(root, MergedDirectory):
@@ -131,6 +137,7 @@ class _Writer:
         first = self._directory(root, None)
         waiting = deque([first])
         while waiting:
+            checkpoint()
             self._fill(waiting.popleft(), waiting)
         area = self._xattrs.area
         xattr_block = self._blocks(area) if area else 0

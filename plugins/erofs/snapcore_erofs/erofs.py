@@ -34,7 +34,7 @@ from snapcore.snapshots import (
 from snapcore_erofs.layers import Layers
 from snapcore_erofs.mounting import LayerMounts
 from snapcore_erofs.probe import find_form
-from snapcore_erofs.received import Received, mark
+from snapcore_erofs.received import mark, received
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +127,17 @@ class ErofsSnapshotter:
 
         Raises:
             RefusedInput: the layer cannot be applied to those below it.
+            FailedPrecondition: something was written beside a layer that was received.
         """
         plan = self._records.check_commit(name, key, parent)
         upper = self._upper.directory(plan.id)
         try:
-            received = Received.find(self._disk.path(plan.id), upper)
-            if received is None:
-                return self._upper.commit(name, key, labels, parent, checkpoint).info
-            hides = self._layers.make(plan.id, self._below(key, parent), received)
+            with received(self._disk.path(plan.id), upper) as layer:
+                if layer is None:
+                    self._layers.forget(plan.id)
+                    return self._upper.commit(name, key, labels, parent, checkpoint).info
+                below = self._below(key, parent)
+                hides = self._layers.make(plan.id, below, layer, checkpoint)
             self._upper.mark_bottom(plan.id, hides=hides)
         except OSError as error:
             raise from_os_error(error, f"snapshot {key!r}") from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final, TypeAlias
 
 from snapcore.archive import Entry, EntryType
@@ -27,14 +27,16 @@ from snapcore.archive.virtual import (
 from snapcore.erofs import Image, ImageLayer, ImageOptions, Place, write_image
 from snapcore.errors import DataLoss, Unimplemented
 from snapcore.oci import WhiteoutStyle
-from snapcore.snapshots import DiskStore, OverlayStore
+from snapcore.snapshots import Checkpoint, DiskStore, OverlayStore
 from snapcore_erofs.received import Received
 
 _Tree: TypeAlias = LayerDirectory[Place]
 _LAYER: Final = "layer"
 _TAR: Final = "tar"
 _IMAGE: Final = "image"
-_DEVICES: Final = "devices"
+_OTHERS: Final = "others"
+_OWN: Final = 1
+_OFTEN: Final = 1000
 
 
 class Layers:
@@ -54,33 +56,55 @@ class Layers:
         self._style: Final = style
 
     def is_image(self, snapshot: int) -> bool:
-        """Tell by its id whether a snapshot's layer is an image."""
-        return os.path.exists(self.image(snapshot))
+        """Tell by its id whether a committed snapshot's layer is an image."""
+        return os.path.isdir(self.directory(snapshot))
 
     def directory(self, snapshot: int) -> str:
         """Return the directory that holds a layer's image and tar."""
         return self._disk.path(snapshot, _LAYER)
 
     def image(self, snapshot: int) -> str:
-        """Return the path of a layer's image."""
-        return self._disk.path(snapshot, _LAYER, _IMAGE)
+        """Return the path of a layer's image.
+
+        Raises:
+            DataLoss: it is gone.
+        """
+        path = self._disk.path(snapshot, _LAYER, _IMAGE)
+        if not os.path.isfile(path):
+            raise DataLoss(f"EROFS image {path!r} is gone; pull its image again or repair it")
+        return path
 
     def devices(self, snapshot: int) -> tuple[str, ...]:
         """Return the paths of the tars that a layer's image points into, in their order.
 
         Raises:
-            DataLoss: what was noted is damaged.
-            OSError: it cannot be read.
+            OSError: they cannot be listed.
         """
-        return tuple(self._tar(each) for each in self._device_ids(snapshot))
+        others = self._disk.path(snapshot, _OTHERS)
+        count = len(os.listdir(others)) if os.path.isdir(others) else 0
+        linked = (os.path.join(others, str(number)) for number in range(count))
+        return (self._disk.path(snapshot, _LAYER, _TAR), *linked)
 
-    def make(self, snapshot: int, parents: Sequence[int], received: Received) -> bool:
+    def forget(self, snapshot: int) -> None:
+        """Delete what a commit that did not come to its end has made.
+
+        Raises:
+            OSError: it cannot be deleted.
+        """
+        for name in (_LAYER, _OTHERS):
+            with suppress(FileNotFoundError):
+                shutil.rmtree(self._disk.path(snapshot, name))
+
+    def make(
+        self, snapshot: int, parents: Sequence[int], layer: Received, checkpoint: Checkpoint
+    ) -> bool:
         """Make the image of a layer whose tar is here; say whether it hides all below it.
 
         Args:
             snapshot: whose layer it is.
             parents: that show below it, the nearest first.
-            received: the layer.
+            layer: what was received.
+            checkpoint: called often; raises if the caller has gone away.
 
         Raises:
             RefusedInput: applying the layer would be refused as well.
@@ -88,29 +112,35 @@ class Layers:
             SnapcoreError: a layer below cannot be read, or the image not written.
             OSError: files cannot be made.
         """
-        directory = self.directory(snapshot)
-        # Of a commit that did not come to its end.
-        shutil.rmtree(directory, ignore_errors=True)
-        os.mkdir(directory, 0o700)
+        self.forget(snapshot)
+        os.mkdir(self.directory(snapshot), 0o700)
+        own, *_ = self.devices(snapshot)
         # It stays where it was until the commit is recorded: a second try begins there.
-        os.link(received.tar, os.path.join(directory, _TAR))
-        described = self._described(snapshot, parents, received)
-        devices = sorted(_devices_of(described.root) | {snapshot}, reverse=True)
-        with open(os.path.join(directory, _DEVICES), "x", encoding="ascii") as file:
-            file.writelines(f"{each}\n" for each in devices)
-        with open(os.path.join(directory, _IMAGE), "xb+") as file:
-            sizes = {each: os.stat(self._tar(each)).st_size for each in devices}
+        _link(layer.tar, own)
+        tars = _Tars(own)
+        described = self._described(parents, layer, tars, checkpoint)
+        used = _devices_of(described.root) - {_OWN}
+        paths = {_OWN: own}
+        if used:
+            others = self._disk.path(snapshot, _OTHERS)
+            os.mkdir(others, 0o700)
+            for number, device in enumerate(sorted(used)):
+                # A name of its own: the snapshot that it comes from may be made again in its place.
+                paths[device] = os.path.join(others, str(number))
+                os.link(tars.path(device), paths[device])
+        with open(os.path.join(self.directory(snapshot), _IMAGE), "xb+") as file:
+            sizes = {device: os.stat(path).st_size for device, path in paths.items()}
             options = ImageOptions(style=self._style)
-            write_image(described.root, sizes, file.fileno(), options)
+            write_image(described.root, sizes, file.fileno(), options, checkpoint)
         return described.root.opaque
 
     def _described(
-        self, snapshot: int, parents: Sequence[int], received: Received
+        self, parents: Sequence[int], layer: Received, tars: _Tars, checkpoint: Checkpoint
     ) -> Described[Place]:
         with ExitStack() as opened:
-            below = [opened.enter_context(self._tree(each)) for each in parents]
+            below = [opened.enter_context(self._tree(each, tars)) for each in parents]
             try:
-                return describe(_Located(received, snapshot), MergedView(below))
+                return describe(_Located(layer, checkpoint), MergedView(below))
             except NotLazy as error:
                 raise Unimplemented(
                     f"the layer has a hard link to a file of a layer that was not unpacked from an"
@@ -118,7 +148,7 @@ class Layers:
                 ) from error
 
     @contextmanager
-    def _tree(self, snapshot: int) -> Iterator[_Tree]:
+    def _tree(self, snapshot: int, tars: _Tars) -> Iterator[_Tree]:
         """Open a layer's own tree for reading."""
         if not self.is_image(snapshot):
             path = self._upper.directory(snapshot)
@@ -128,42 +158,77 @@ class Layers:
             finally:
                 os.close(directory)
             return
-        devices = self._device_ids(snapshot)
+        devices = self.devices(snapshot)
         # Not mapped: what an error's traceback refers to would keep the file open.
         with open(self.image(snapshot), "rb") as file:
             data = file.read()
 
         def place(device: int, offset: int) -> Place:
-            return Place(devices[device - 1], offset)
+            return Place(tars.number(devices[device - 1]), offset)
 
         yield ImageLayer(Image(memoryview(data)), self._style, place).root
 
-    def _tar(self, snapshot: int) -> str:
-        return self._disk.path(snapshot, _LAYER, _TAR)
 
-    def _device_ids(self, snapshot: int) -> tuple[int, ...]:
-        with open(self._disk.path(snapshot, _LAYER, _DEVICES), encoding="ascii") as file:
-            try:
-                return tuple(map(int, file.read().split()))
-            except ValueError as error:
-                raise DataLoss(f"the devices of layer {snapshot} are damaged") from error
+class _Tars:
+    """The tars that files of a tree may lie in, by number.
+
+    Each is one file however many names it has: a layer's tar is linked beside each image that
+    points into it.
+    """
+
+    def __init__(self, own: str) -> None:
+        self._paths = {_OWN: own}
+        self._numbers = {_identity(own): _OWN}
+
+    def number(self, path: str) -> int:
+        """Return the number of the tar at a path."""
+        key = _identity(path)
+        if key not in self._numbers:
+            self._numbers[key] = len(self._numbers) + 1
+            self._paths[self._numbers[key]] = path
+        return self._numbers[key]
+
+    def path(self, number: int) -> str:
+        """Return the path of a tar."""
+        return self._paths[number]
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
+def _link(file: int, path: str) -> None:
+    """Give an open file one more name; linkat(2) through /proc, as open(2) has it for O_TMPFILE."""
+    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.link(
+            f"/proc/self/fd/{file}",
+            os.path.basename(path),
+            dst_dir_fd=directory,
+            follow_symlinks=True,
+        )
+    finally:
+        os.close(directory)
 
 
 class _Located:
     """The entries of a layer with the places of their bytes, as often as they are gone through."""
 
-    def __init__(self, received: Received, snapshot: int) -> None:
-        self._received = received
-        self._snapshot = snapshot
+    def __init__(self, layer: Received, checkpoint: Checkpoint) -> None:
+        self._layer = layer
+        self._checkpoint = checkpoint
 
     def __iter__(self) -> Iterator[tuple[Entry, Place | None]]:
-        for entry, start in self._received:
+        for number, (entry, start) in enumerate(self._layer):
+            if number % _OFTEN == 0:
+                self._checkpoint()
             has_bytes = entry.size and entry.type is EntryType.FILE
-            yield entry, Place(self._snapshot, start) if has_bytes else None
+            yield entry, Place(_OWN, start) if has_bytes else None
 
 
 def _devices_of(root: Directory[Place]) -> set[int]:
-    """Return the ids of the snapshots that have the bytes of a tree's files."""
+    """Return the numbers of the tars that have the bytes of a tree's files."""
     found: set[int] = set()
     pending = [root]
     while pending:

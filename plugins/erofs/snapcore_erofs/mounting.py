@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
-from snapcore.errors import Unavailable, from_os_error
+from snapcore.errors import SnapcoreError, Unavailable, from_os_error
 from snapcore.linux import UnmountFlag, umount
 from snapcore.locks import held
 from snapcore.snapshots import Checkpoint, no_checkpoint
@@ -39,9 +39,18 @@ class LayerMounts:
 
     @contextmanager
     def use(self, checkpoint: Checkpoint) -> Iterator[None]:
-        """Keep what is mounted from being unmounted for the duration of a `with` block."""
-        os.makedirs(self._directory, 0o700, exist_ok=True)
-        with held(os.path.join(self._directory, _USE), checkpoint, shared=True):
+        """Keep what is mounted from being unmounted for the duration of a `with` block.
+
+        Raises:
+            SnapcoreError: the state root cannot be written.
+        """
+        with ExitStack() as stack:
+            try:
+                os.makedirs(self._directory, 0o700, exist_ok=True)
+                lock = held(os.path.join(self._directory, _USE), checkpoint, shared=True)
+                stack.enter_context(lock)
+            except OSError as error:
+                raise from_os_error(error, f"mounts in {self._directory!r}") from error
             yield
 
     def where(self, snapshot: int) -> str:
@@ -73,7 +82,8 @@ class LayerMounts:
         Args:
             needed: returns the ids of the snapshots that an Active or a View stands on.
         """
-        with suppress(Unavailable, FileNotFoundError):
+        # What called this is done, and must not fail for that.
+        with suppress(SnapcoreError, OSError):
             mounted = {int(name) for name in os.listdir(self._directory) if name.isdigit()}
             if not mounted:
                 return

@@ -11,17 +11,19 @@ lies beside the target and is seen in no mount.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import stat
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import BinaryIO, Final, TypeAlias
 
 import msgspec
 
 from snapcore.archive import BlockReader, Entry, EntryType, Limits, TarReader
-from snapcore.errors import DataLoss, RefusedInput, from_os_error
+from snapcore.errors import DataLoss, FailedPrecondition, RefusedInput, from_os_error
 from snapcore.snapshots import ApplyResult, LayerLimits
 
 NUMBER: Final = "number"
@@ -34,6 +36,7 @@ _LENGTH: Final = struct.Struct("<I")
 _BATCH: Final = 2000
 _BLOCK: Final = 1 << 20
 _ALIGNMENT: Final = 512
+_NOT_THERE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 Located: TypeAlias = tuple[Entry, int]
 """An entry of a tar, and where its bytes begin."""
 
@@ -92,7 +95,8 @@ def _receive(stream: int, tar: int, entries: BinaryIO, limits: LayerLimits) -> A
         if len(batch) == _BATCH:
             _write(entries, batch)
             batch.clear()
-    _write(entries, batch)
+    if batch:
+        _write(entries, batch)
     # The kernel reads whole blocks, and not all writers of tars end with one.
     size = os.fstat(tar).st_size
     os.ftruncate(tar, -(-size // _ALIGNMENT) * _ALIGNMENT)
@@ -109,9 +113,8 @@ def _copied(stream: int, tar: int) -> bytes:
 
 
 def _write(entries: BinaryIO, batch: list[tuple[object, ...]]) -> None:
-    if batch:
-        data = msgspec.msgpack.encode(batch)
-        entries.write(_LENGTH.pack(len(data)) + data)
+    data = msgspec.msgpack.encode(batch)
+    entries.write(_LENGTH.pack(len(data)) + data)
 
 
 _Row: TypeAlias = tuple[
@@ -121,38 +124,17 @@ _Row: TypeAlias = tuple[
 
 
 class Received:
-    """What a worker left.
+    """What a worker left, held open: nobody can put something else in its place.
 
     Attributes:
-        tar: path of the layer's tar.
+        tar: descriptor of the layer's tar.
     """
 
     __slots__ = ("_entries", "tar")
 
-    def __init__(self, place: str) -> None:
-        self.tar: Final = os.path.join(place, _TAR)
-        self._entries: Final = os.path.join(place, _ENTRIES)
-
-    @classmethod
-    def find(cls, directory: str, target: str) -> Received | None:
-        """Return what a worker left in a target; None if there is nothing of that kind.
-
-        Args:
-            directory: of the snapshot.
-            target: in it.
-
-        Raises:
-            OSError: it cannot be read.
-        """
-        found = cls(os.path.join(target, _DIRECTORY))
-        try:
-            with open(found._entries, "rb") as entries:
-                number = entries.read(_NUMBER_BYTES)
-            with open(os.path.join(directory, NUMBER), "rb") as file:
-                own = file.read()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        return found if len(own) == _NUMBER_BYTES and own == number else None
+    def __init__(self, tar: int, entries: int) -> None:
+        self.tar: Final = tar
+        self._entries: Final = entries
 
     def __iter__(self) -> Iterator[Located]:
         """Yield the entries in their order, as often as wanted.
@@ -162,16 +144,67 @@ class Received:
             OSError: it cannot be read.
         """
         decoder = msgspec.msgpack.Decoder(list[_Row])
-        with open(self._entries, "rb") as file:
+        with open(self._entries, "rb", closefd=False) as file:
             file.seek(_NUMBER_BYTES)
             while head := file.read(_LENGTH.size):
                 try:
                     (length,) = _LENGTH.unpack(head)
                     rows = decoder.decode(file.read(length))
                 except (struct.error, msgspec.MsgspecError) as error:
-                    raise DataLoss(f"the entries of layer {self.tar!r} are damaged") from error
+                    raise DataLoss("the entries that were kept of a layer are damaged") from error
                 for row in rows:
                     yield _entry(row)
+
+
+@contextmanager
+def received(directory: str, target: str) -> Iterator[Received | None]:
+    """Open what a worker left in a target, for the duration of a `with` block.
+
+    Args:
+        directory: of the snapshot.
+        target: in it; whoever wrote there through a mount may have put anything into it.
+
+    Yields:
+        What a worker left; None if there is nothing of that kind.
+
+    Raises:
+        FailedPrecondition: something else was written beside it.
+        OSError: it cannot be read.
+    """
+    with ExitStack() as stack:
+
+        def opened(name: str, flags: int, place: int) -> int:
+            file = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
+            stack.callback(os.close, file)
+            return file
+
+        upper = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        stack.callback(os.close, upper)
+        found = None
+        try:
+            place = opened(_DIRECTORY, os.O_RDONLY | os.O_DIRECTORY, upper)
+            # Not to wait for the other end of a FIFO.
+            files = [opened(name, os.O_RDONLY | os.O_NONBLOCK, place) for name in (_TAR, _ENTRIES)]
+            if all(stat.S_ISREG(os.fstat(file).st_mode) for file in files) and _is_own(
+                directory, files[1]
+            ):
+                found = Received(*files)
+        except OSError as error:
+            if error.errno not in _NOT_THERE:
+                raise
+        if found is not None and os.listdir(upper) != [_DIRECTORY]:
+            raise FailedPrecondition(
+                f"{target!r} holds a layer and something else that was written there; remove the"
+                " snapshot and unpack the layer again"
+            )
+        yield found
+
+
+def _is_own(directory: str, entries: int) -> bool:
+    """Tell whether entries begin with the number of the snapshot, which no mount shows."""
+    with open(os.path.join(directory, NUMBER), "rb") as file:
+        own = file.read()
+    return len(own) == _NUMBER_BYTES and os.pread(entries, _NUMBER_BYTES, 0) == own
 
 
 def _entry(row: _Row) -> Located:

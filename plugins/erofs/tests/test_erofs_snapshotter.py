@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from support.tars import directory, file, hardlink, opaque, symlink, tar, whiteout
 
-from snapcore.errors import DataLoss, RefusedInput, ResourceExhausted, Unimplemented
+from snapcore.errors import (
+    DataLoss,
+    FailedPrecondition,
+    RefusedInput,
+    ResourceExhausted,
+    Unavailable,
+    Unimplemented,
+)
 from snapcore.linux import MountFlag, UnmountFlag, mount, umount
 from snapcore.mount import mounts_below, temporary_mount
 from snapcore.snapshots import (
@@ -123,7 +131,7 @@ def test_a_layer_is_its_tar_and_a_little_more(snapshotter: Snapshotter, root: Pa
     assert tar_path.stat().st_mode & 0o777 == 0o600
     usage = snapshotter.usage("base")
     assert len(BASE) < usage.size < len(BASE) + 16384
-    assert usage.inodes == 4
+    assert usage.inodes == 3
 
 
 def test_what_is_written_on_an_image_is_a_directory(
@@ -148,20 +156,126 @@ def test_what_is_written_on_an_image_is_a_directory(
         snapshotter.commit("linked", "link")
 
 
-def test_nobody_can_pass_files_off_as_a_layer(snapshotter: Snapshotter, tmp_path: Path) -> None:
+def copies(tree: str, real: Path) -> None:
+    forged = Path(tree, ".snapcore-layer")
+    forged.mkdir()
+    for name in ("tar", "entries"):
+        (forged / name).write_bytes((real / name).read_bytes())
+
+
+def links(tree: str, real: Path) -> None:
+    """As seen from below the snapshot's directory, where its own number lies."""
+    forged = Path(tree, ".snapcore-layer")
+    forged.mkdir()
+    (forged / "entries").symlink_to("../../number")
+    (forged / "tar").symlink_to(real / "tar")
+
+
+def linked_tar(tree: str, real: Path) -> None:
+    copies(tree, real)
+    tar_path = Path(tree, ".snapcore-layer/tar")
+    tar_path.unlink()
+    tar_path.symlink_to("/etc/passwd")
+
+
+def linked_directory(tree: str, real: Path) -> None:
+    Path(tree, ".snapcore-layer").symlink_to(real)
+
+
+def pipes(tree: str, real: Path) -> None:
+    forged = Path(tree, ".snapcore-layer")
+    forged.mkdir()
+    for name in ("tar", "entries"):
+        os.mkfifo(forged / name)
+
+
+@pytest.mark.parametrize("forge", [copies, links, linked_tar, linked_directory, pipes])
+def test_nobody_can_pass_files_off_as_a_layer(
+    forge: Callable[[str, Path], None], snapshotter: Snapshotter, tmp_path: Path
+) -> None:
     unpack(snapshotter, "base", BASE)
     snapshotter.prepare("real", "")
     send(snapshotter, "real", UPPER)
     real = Path(snapshotter.target("real").directory, ".snapcore-layer")
     with temporary_mount(snapshotter.prepare("work", "base"), str(tmp_path)) as tree:
-        forged = Path(tree, ".snapcore-layer")
-        forged.mkdir()
-        for name in ("tar", "entries"):
-            (forged / name).write_bytes((real / name).read_bytes())
+        forge(tree, real)
+        Path(tree, "mine").write_bytes(b"mine")
     snapshotter.commit("forged", "work")
     with seen(snapshotter, "forged", tmp_path) as shown:
-        assert (shown / ".snapcore-layer/tar").read_bytes() == UPPER
+        assert os.path.lexists(shown / ".snapcore-layer")
+        assert (shown / "mine").read_bytes() == b"mine"
         assert (shown / "etc/two").exists()
+
+
+def test_what_was_written_beside_a_layer_is_not_lost(
+    snapshotter: Snapshotter, tmp_path: Path
+) -> None:
+    with temporary_mount(snapshotter.prepare("work", ""), str(tmp_path)) as tree:
+        send(snapshotter, "work", BASE)
+        Path(tree, "mine").write_bytes(b"mine")
+    with pytest.raises(FailedPrecondition, match="something else that was written there"):
+        snapshotter.commit("base", "work")
+
+
+def test_an_image_of_a_commit_that_failed_does_not_show(
+    snapshotter: Snapshotter, tmp_path: Path
+) -> None:
+    unpack(snapshotter, "taken", BASE)
+    snapshotter.prepare("work", "")
+    send(snapshotter, "work", BASE)
+    directory = Path(snapshotter.target("work").directory)
+    # As if the record had been refused, at the end.
+    (directory.parent / "layer").mkdir()
+    (directory.parent / "layer/image").write_bytes(b"left")
+    with temporary_mount(snapshotter.mounts("work"), str(tmp_path)) as tree:
+        shutil.rmtree(Path(tree, ".snapcore-layer"))
+        Path(tree, "mine").write_bytes(b"mine")
+    snapshotter.commit("mine", "work")
+    with seen(snapshotter, "mine", tmp_path) as shown:
+        assert os.listdir(shown) == ["mine"]
+
+
+def test_a_parent_that_is_made_again_takes_no_bytes_from_its_children(
+    snapshotter: Snapshotter, root: Path, tmp_path: Path
+) -> None:
+    unpack(snapshotter, "base", BASE)
+    unpack(snapshotter, "upper", UPPER, "base")
+    snapshotter.mark_broken("base")
+    unpack(snapshotter, "base", BASE)
+    snapshotter.cleanup()
+    with seen(snapshotter, "upper", tmp_path) as shown:
+        assert (shown / "etc/again").read_bytes() == b"1" * 700
+        assert (shown / "etc/both").read_bytes() == b"b"
+
+
+def test_links_into_many_layers(snapshotter: Snapshotter, tmp_path: Path) -> None:
+    parent = ""
+    for number in range(90):
+        unpack(snapshotter, f"layer {number}", tar(file(b"f%d" % number, b"%d" % number)), parent)
+        parent = f"layer {number}"
+    unpack(snapshotter, "top", tar(*(hardlink(b"l%d" % n, b"f%d" % n) for n in range(90))), parent)
+    with seen(snapshotter, "top", tmp_path) as shown:
+        assert all((shown / f"l{n}").read_bytes() == b"%d" % n for n in range(90))
+
+
+def test_a_commit_asks_whether_to_go_on(snapshotter: Snapshotter) -> None:
+    snapshotter.prepare("work", "")
+    send(snapshotter, "work", tar(*(file(b"d%d/f" % n, b"") for n in range(900))))
+
+    def gone() -> None:
+        raise Unavailable("the caller has gone away")
+
+    with pytest.raises(Unavailable, match="gone away"):
+        snapshotter.commit("base", "work", checkpoint=gone)
+    snapshotter.commit("base", "work")
+
+
+def test_an_image_that_is_gone_is_said_to_be(snapshotter: Snapshotter, root: Path) -> None:
+    unpack(snapshotter, "base", BASE)
+    for image in root.rglob("layer/image"):
+        image.unlink()
+    with pytest.raises(DataLoss, match="is gone"):
+        snapshotter.view("seen", "base")
 
 
 def test_a_commit_that_failed_can_be_tried_again(
