@@ -17,7 +17,16 @@ from snapcore.snapshots import Info, Snapshotter, hookimpl, open_snapshotter
 
 _NO_REBASE: Final = "native does not claim rebase"
 _NO_REMAP: Final = "fuse does not claim remap_ids"
+_NO_REMAP_EITHER: Final = "erofs does not claim remap_ids"
 EXPECTED: Final = {
+    "erofs": {
+        "malformed_maps": _NO_REMAP_EITHER,
+        "mapped_actives_are_no_layers": _NO_REMAP_EITHER,
+        "mapped_ids": _NO_REMAP_EITHER,
+        "maps_do_not_change": _NO_REMAP_EITHER,
+        "rename_directory": "erofs does not claim rename_dir",
+        "remote_supplies_a_layer": "erofs does not claim remote",
+    },
     "fuse": {
         "malformed_maps": _NO_REMAP,
         "mapped_actives_are_no_layers": _NO_REMAP,

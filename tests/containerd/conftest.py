@@ -36,7 +36,7 @@ def short() -> Iterator[Path]:
         yield Path(place)
 
 
-@pytest.fixture(params=["overlay", "native", "fuse"])
+@pytest.fixture(params=["overlay", "native", "fuse", "erofs"])
 def node(request: pytest.FixtureRequest, short: Path) -> Iterator[Daemons]:
     require_tools("containerd", "ctr", "runc")
     pytest.importorskip("grpc", reason="not installed: snapcore[service]")

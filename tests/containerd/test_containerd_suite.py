@@ -28,7 +28,7 @@ def place() -> Iterator[Path]:
         yield Path(place)
 
 
-@pytest.mark.parametrize("snapshotter", ["overlay", "native", "fuse"])
+@pytest.mark.parametrize("snapshotter", ["overlay", "native", "fuse", "erofs"])
 def test_containerds_suite(
     snapshotter: str,
     place: Path,
