@@ -103,17 +103,23 @@ class _Answer(Generic[_Q, _A]):
             return self._work(_sound(request), checkpoint)
 
 
+_LOOK_SECONDS: Final = 0.1
+
+
 def taking_turns(work: Unary[_Q, _A], slots: threading.Semaphore) -> Unary[_Q, _A]:
-    """Return the same work, which waits until one of `slots` is free.
+    """Return the same work, which waits until one of `slots` is free, or its client has gone.
 
     Not the threads are what is bounded: gRPC has one wait for the request of each call.
     """
 
     def limited(request: _Q, checkpoint: Checkpoint) -> _A:
-        with slots:
-            # Its client may have gone meanwhile.
+        while not slots.acquire(timeout=_LOOK_SECONDS):
+            checkpoint()
+        try:
             checkpoint()
             return work(request, checkpoint)
+        finally:
+            slots.release()
 
     return limited
 

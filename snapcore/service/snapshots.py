@@ -20,7 +20,7 @@ from snapcore.service.names import SNAPSHOTS
 from snapcore.service.owner import is_owned, owned, owned_paths, shown
 from snapcore.service.patterns import accepting
 from snapcore.service.proto import snapshots_pb2 as messages
-from snapcore.snapshots import Checkpoint, Snapshotter, info_fields
+from snapcore.snapshots import Checkpoint, Info, Snapshotter, info_fields
 
 AT_ONCE: Final = 32
 """Most calls that work at a time, lists not counted; others wait."""
@@ -87,6 +87,8 @@ class Snapshots:
         The client records what it was answered, and we cannot withdraw that.
         """
         served = self._backends.of(request.snapshotter)
+        with suppress(NotFound, InvalidArgument):
+            _check_owned(served.snapshotter.stat(request.key))
         try:
             info = served.snapshotter.commit(
                 request.name,
@@ -105,11 +107,7 @@ class Snapshots:
     def remove(self, request: messages.RemoveSnapshotRequest, checkpoint: Checkpoint) -> Empty:
         """Remove a snapshot that the service made; its files may go as late as in `cleanup`."""
         snapshotter = self._of(request.snapshotter)
-        if not is_owned(snapshotter.stat(request.key)):
-            raise FailedPrecondition(
-                f"snapshot {request.key!r} was not made through this service;"
-                " snapcore snapshots rm removes it"
-            )
+        _check_owned(snapshotter.stat(request.key))
         snapshotter.remove(request.key, checkpoint=checkpoint)
         return Empty()
 
@@ -130,6 +128,7 @@ class Snapshots:
         """Change labels."""
         served = self._backends.of(request.snapshotter)
         wanted = convert.update_of(request.info)
+        _check_owned(served.snapshotter.stat(wanted.name))
         wanted = replace(wanted, labels=owned(wanted.labels))
         info = served.update(wanted, owned_paths(request.update_mask.paths))
         return messages.UpdateSnapshotResponse(info=convert.info_message(shown(info)))
@@ -173,6 +172,14 @@ class Snapshots:
 
     def _of(self, name: str) -> Snapshotter:
         return self._backends.of(name).snapshotter
+
+
+def _check_owned(info: Info) -> None:
+    """Raise FailedPrecondition unless the service made a snapshot; others are not its clients'."""
+    if not is_owned(info):
+        raise FailedPrecondition(
+            f"snapshot {info.name!r} was not made through this service; use snapcore snapshots"
+        )
 
 
 def _cover(served: Served, name: str) -> None:

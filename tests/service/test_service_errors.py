@@ -255,6 +255,24 @@ def test_32_calls_work_at_a_time(service: Served) -> None:
     assert service.backend.at_work == 40
 
 
+def test_a_call_that_waits_ends_with_its_client(service: Served) -> None:
+    usage = service.client.channel.unary_unary(f"/{SNAPSHOTS}/Usage")
+    calls = [usage.future(TestTheEndOfACall.REQUEST) for _ in range(AT_ONCE)]
+    deadline = time.monotonic() + 20
+    while service.backend.at_work < AT_ONCE:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert usage.future(TestTheEndOfACall.REQUEST, timeout=0.05).code() is CODE.DEADLINE_EXCEEDED
+    # Its thread is free again while all others are still at work.
+    while not [call for call in service.calls if call.code == "CANCELLED"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert service.backend.at_work == AT_ONCE
+    service.backend.stopped.set()
+    for call in calls:
+        call.result(20)
+
+
 def test_an_expression_of_exponential_time_takes_no_time(service: Served) -> None:
     service.client.prepare("a" * 4000)
     assert service.client.names("name~=/^(a|a)*(a+)+(.*)*$/,name~=/(a*)*b$/") == []

@@ -10,7 +10,7 @@ import pytest
 from support.service import Client, refused, served
 
 from snapcore.conformance import MemoryState, open_memory
-from snapcore.labels import OWNER, SNAPSHOT_REF
+from snapcore.labels import GC_ROOT, OWNER, SNAPSHOT_REF
 from snapcore.snapshots import Kind, Snapshotter, open_snapshotter
 
 VIEW, ACTIVE, COMMITTED = 1, 2, 3
@@ -177,12 +177,26 @@ class TestOwner:
     def test_is_set_by_every_update(
         self, client: Client, memory: Snapshotter, labels: dict[str, str], paths: tuple[str, ...]
     ) -> None:
-        memory.prepare("ours", labels={"a": "0"})
-        answer = client.update("ours", labels, paths)
-        assert memory.stat("ours").labels[OWNER] == "service"
+        client.prepare("k", labels={"a": "0"})
+        answer = client.update("k", labels, paths)
+        assert memory.stat("k").labels[OWNER] == "service"
         assert OWNER not in answer.labels
         if paths == (f"labels.{OWNER}",):
             assert dict(answer.labels) == {"a": "0"}
+
+    def test_nobody_gets_what_was_not_made_through_the_service(
+        self, client: Client, memory: Snapshotter
+    ) -> None:
+        memory.prepare("ours", labels={"a": "0", GC_ROOT: "1"})
+        for call in (
+            lambda: client.update("ours", {"b": "1"}, ()),
+            lambda: client.update("ours", {"b": "1"}, ("labels.b",)),
+            lambda: client.commit("taken", "ours"),
+            lambda: client.remove("ours"),
+        ):
+            with refused(CODE.FAILED_PRECONDITION, "'ours' was not made through this service"):
+                call()
+        assert memory.stat("ours").labels == {"a": "0", GC_ROOT: "1"}
 
     def test_is_in_no_answer_and_found_by_no_filter(self, client: Client) -> None:
         client.prepare("k", labels={"a": "1"})
