@@ -13,7 +13,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from snapcore.erofs.check import check_image
-from snapcore.erofs.reader import Image, Inode
+from snapcore.erofs.inode import Inode
+from snapcore.erofs.reader import Image
 from snapcore.errors import InvalidArgument, SnapcoreError, from_os_error
 
 _DOTS: Final = (b".", b"..")

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+from snapcore.erofs.inode import Inode
 from snapcore.erofs.layout import FILE_TYPES, MAX_NAME
-from snapcore.erofs.reader import Image, Inode
+from snapcore.erofs.reader import Image
 from snapcore.errors import DataLoss
 
 _DOTS: Final = (b".", b"..")

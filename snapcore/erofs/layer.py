@@ -9,7 +9,8 @@ from typing import Final, Generic, Literal
 
 from snapcore.archive.virtual import WHITEOUT, Attributes, Leaf, Whiteout
 from snapcore.archive.virtual.types import P
-from snapcore.erofs.reader import Image, Inode
+from snapcore.erofs.inode import Inode
+from snapcore.erofs.reader import Image
 from snapcore.errors import DataLoss
 from snapcore.oci.whiteout import WhiteoutStyle
 

@@ -6,6 +6,7 @@ as compression, 48-bit addresses and fragments, we neither write nor read.
 
 from __future__ import annotations
 
+import os
 import stat
 import struct
 from typing import Final, NamedTuple
@@ -140,22 +141,13 @@ def aligned(position: int, unit: int) -> int:
 
 def encode_device(number: int) -> int:
     """Return a device's number as it lies on disk (kernel, new_encode_dev)."""
-    major, minor = _major(number), _minor(number)
+    major, minor = os.major(number), os.minor(number)
     return (minor & 0xFF) | major << 8 | (minor & ~0xFF) << 12
 
 
 def decode_device(encoded: int) -> tuple[int, int]:
     """Return major and minor number of a device (kernel, new_decode_dev)."""
     return (encoded & 0xFFF00) >> 8, (encoded & 0xFF) | (encoded >> 12 & 0xFFF00)
-
-
-def _major(number: int) -> int:
-    # As makedev(3) of glibc packs them.
-    return (number >> 8 & 0xFFF) | (number >> 32 & ~0xFFF)
-
-
-def _minor(number: int) -> int:
-    return (number & 0xFF) | (number >> 12 & ~0xFF)
 
 
 def crc32c(data: bytes) -> int:

@@ -9,9 +9,9 @@ import stat
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
+from snapcore.erofs.inode import Extent, Inode
 from snapcore.erofs.layout import (
     BLOCK_BITS,
     CHUNK,
@@ -51,61 +51,6 @@ from snapcore.errors import DataLoss, NotFound
 _SECOND: Final = 1_000_000_000
 _PREFIXES: Final = {number: prefix for prefix, number in XATTR_PREFIXES}
 _DEVICES: Final = (stat.S_IFCHR, stat.S_IFBLK)
-
-
-class Extent(NamedTuple):
-    """Some bytes of a file.
-
-    Attributes:
-        device: number of the file that has them; 0 for the image, None for a hole.
-        offset: of the first one there.
-        size: how many.
-    """
-
-    device: int | None
-    offset: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Inode:
-    """An inode.
-
-    Attributes:
-        number: by which directories name it.
-        mode: as `st_mode`.
-        uid: owner.
-        gid: group.
-        mtime: nanoseconds since the epoch.
-        size: in bytes.
-        links: how many names it has.
-        device: major and minor number; (0, 0) for what is no device.
-        layout: how its bytes lie.
-        data: block of its bytes, or format of its pieces.
-        xattr_size: bytes of xattrs behind it.
-    """
-
-    number: int
-    mode: int
-    uid: int
-    gid: int
-    mtime: int
-    size: int
-    links: int
-    device: tuple[int, int]
-    layout: int
-    data: int
-    xattr_size: int
-
-    @property
-    def position(self) -> int:
-        """Where it is in the image, in bytes."""
-        return self.number * SLOT
-
-    @property
-    def end(self) -> int:
-        """Where its xattrs end, in bytes."""
-        return self.position + INODE.size + self.xattr_size
 
 
 class Image:

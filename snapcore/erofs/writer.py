@@ -21,22 +21,15 @@ from snapcore.erofs.layout import (
     CHUNK_BITS,
     CHUNK_INDEXES,
     CHUNKED,
-    COMPAT_CHECKSUM,
-    COMPAT_MTIME,
-    DEVICE,
     EXTENDED,
     FILE_TYPES,
-    INCOMPAT_CHUNKED,
-    INCOMPAT_DEVICES,
     INLINE,
     INODE,
-    MAGIC,
     MAX_TARGET,
     PLAIN,
     SLOT,
     SUPER,
     SUPER_OFFSET,
-    SuperBlock,
     aligned,
     checked_bytes,
     crc32c,
@@ -44,16 +37,14 @@ from snapcore.erofs.layout import (
     xattr_words,
 )
 from snapcore.erofs.stream import Stream
+from snapcore.erofs.superblock import MAX_BLOCK, device_slots, super_block
 from snapcore.erofs.tree import Tree, attributes_of, children, count_links
 from snapcore.erofs.types import ImageOptions, ImageSummary, Place
 from snapcore.erofs.xattrs import XattrTable
 from snapcore.errors import InvalidArgument, RefusedInput, ResourceExhausted, from_os_error
 
 _SECOND: Final = 1_000_000_000
-_MAX_BLOCK: Final = 0xFFFFFFFE
 _MAX_NUMBER: Final = 0xFFFFFFFF
-# The root comes behind them, and its number has 16 bits.
-_MAX_DEVICES: Final = (0xFFFF * SLOT - SUPER_OFFSET - SUPER.size) // DEVICE.size
 _TYPE: Final = 0o170000
 _DIRECTORY: Final = FILE_TYPES[stat.S_IFDIR]
 _DEFAULT: Final = ImageOptions()
@@ -129,7 +120,7 @@ class _Writer:
 
     def write(self, root: Tree, checkpoint: Callable[[], None]) -> ImageSummary:
         """See `write_image`."""
-        slots = self._device_slots()
+        slots = device_slots(self._devices, self._bits)
         if isinstance(root, MergedDirectory):
             self._links = count_links(root)
         self._stream.skip(SUPER_OFFSET + SUPER.size)
@@ -143,24 +134,11 @@ class _Writer:
         xattr_block = self._blocks(area) if area else 0
         self._stream.skip(aligned(self._stream.position, self._block))
         blocks = self._stream.position >> self._bits
-        if blocks > _MAX_BLOCK:
+        if blocks > MAX_BLOCK:
             raise ResourceExhausted(f"an image of {blocks} blocks is more than EROFS can address")
-        self._super(first.position // SLOT, blocks, xattr_block, slots)
+        self._super(first.position // SLOT, blocks, xattr_block)
         self._stream.flush()
         return ImageSummary(self._inodes, self._stream.position)
-
-    def _device_slots(self) -> bytes:
-        if len(self._devices) > _MAX_DEVICES:
-            raise InvalidArgument(f"{len(self._devices)} devices; EROFS has {_MAX_DEVICES}")
-        slots = []
-        for number, size in self._devices.items():
-            blocks = -(-size >> self._bits)
-            if blocks > _MAX_BLOCK:
-                raise ResourceExhausted(
-                    f"device {number} of {size} bytes is more than EROFS can address"
-                )
-            slots.append(DEVICE.pack(b"layer%d" % self._slots[number], blocks, 0))
-        return b"".join(slots)
 
     def _directory(self, tree: Tree, parent: int | None) -> _Pending:
         """Append a directory's inode, and room for what comes behind it."""
@@ -308,32 +286,10 @@ class _Writer:
             raise ResourceExhausted(f"more than {_MAX_NUMBER} inodes")
         return self._inodes - 1
 
-    def _super(self, root: int, blocks: int, xattr_block: int, slots: bytes) -> None:
-        super_block = SuperBlock(
-            magic=MAGIC,
-            checksum=0,
-            compat=COMPAT_CHECKSUM | COMPAT_MTIME,
-            block_bits=self._bits,
-            extra_slots=0,
-            root=root,
-            inodes=self._inodes,
-            build_time=0,
-            build_time_nsec=0,
-            blocks=blocks,
-            meta_block=0,
-            xattr_block=xattr_block,
-            uuid=self._options.uuid,
-            volume=self._options.volume,
-            incompat=INCOMPAT_CHUNKED | (INCOMPAT_DEVICES if slots else 0),
-            algorithms=0,
-            devices=len(self._devices),
-            device_slot=(SUPER_OFFSET + SUPER.size) // DEVICE.size if slots else 0,
-            directory_bits=0,
-            prefixes=0,
-            prefix_start=0,
-            packed=0,
-            xattr_filter=0,
+    def _super(self, root: int, blocks: int, xattr_block: int) -> None:
+        found = super_block(
+            self._options, root, self._inodes, blocks, xattr_block, len(self._devices)
         )
-        self._stream.patch(SUPER_OFFSET, SUPER.pack(*super_block))
-        checksum = crc32c(self._stream.read(SUPER_OFFSET, checked_bytes(self._block)))
-        self._stream.patch(SUPER_OFFSET, SUPER.pack(*super_block._replace(checksum=checksum)))
+        self._stream.patch(SUPER_OFFSET, SUPER.pack(*found))
+        covered = self._stream.read(SUPER_OFFSET, checked_bytes(self._block))
+        self._stream.patch(SUPER_OFFSET, SUPER.pack(*found._replace(checksum=crc32c(covered))))

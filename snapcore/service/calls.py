@@ -45,8 +45,8 @@ class CallRecord:
 
     Attributes:
         method: such as `Prepare`.
-        snapshotter: as the request has it, which may be a name of the client's own.
-        key: of the snapshot, "" if the request names none.
+        snapshotter: as the request has it, which may be a name of the client's own; shortened.
+        key: of the snapshot, "" if the request names none; shortened.
         code: such as `OK` or `NOT_FOUND`.
         error: class of a failure, such as `NotFound`, "" for none.
         message: what the client was told of a failure, "" for none.
@@ -63,6 +63,9 @@ class CallRecord:
     seconds: float
     failure: BaseException | None
 
+
+_LOOK_SECONDS: Final = 0.1
+_MOST_CHARACTERS: Final = 256
 
 Observer: TypeAlias = Callable[[CallRecord], None]
 """Told of each call when it is over, in the thread that served it; it must not raise."""
@@ -101,9 +104,6 @@ class _Answer(Generic[_Q, _A]):
     def __call__(self, request: _Q | Malformed, context: Context) -> _A:
         with _call(self._method, request, context, self._observe) as checkpoint:
             return self._work(_sound(request), checkpoint)
-
-
-_LOOK_SECONDS: Final = 0.1
 
 
 def taking_turns(work: Unary[_Q, _A], slots: threading.Semaphore) -> Unary[_Q, _A]:
@@ -208,14 +208,16 @@ def _call(
         failure = error if code is grpc.StatusCode.INTERNAL else None
     finally:
         seconds = time.monotonic() - began
-        named = str(getattr(request, "snapshotter", ""))
-        key = key_of(request)
-        observe(CallRecord(method, named, key, code.name, kind, message, seconds, failure))
+        named = named_in(request)
+        observe(CallRecord(method, *named, code.name, kind, message, seconds, failure))
     if code is not grpc.StatusCode.OK:
         context.abort(code, message)
 
 
-def key_of(request: object) -> str:
-    """Return the snapshot that a request is about; of an update, its info has that."""
+def named_in(request: object) -> tuple[str, str]:
+    """Return the snapshotter and the snapshot that a request is about, as short as is told."""
+    # Of an update, its info has the key. One that is refused may be as long as a message.
     about = getattr(request, "info", request)
-    return str(getattr(about, "key", "") or getattr(about, "name", ""))
+    key = getattr(about, "key", "") or getattr(about, "name", "")
+    snapshotter = str(getattr(request, "snapshotter", ""))
+    return snapshotter[:_MOST_CHARACTERS], str(key)[:_MOST_CHARACTERS]

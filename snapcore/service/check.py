@@ -6,6 +6,7 @@ For orchestrators that run a command to find out, since theirs ask over TCP only
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from typing import Final
 
 from snapcore.errors import SnapcoreError
@@ -25,12 +26,11 @@ def main() -> int:
         sys.stderr.write("usage: python -m snapcore.service.check SOCKET\n")
         return 2
     try:
-        connection = Connection(sys.argv[1], {}, SECONDS)
-        answer = connection.call(_CHECK, health_pb2.HealthCheckRequest())
+        with closing(Connection(sys.argv[1], {}, SECONDS)) as connection:
+            answer = connection.call(_CHECK, health_pb2.HealthCheckRequest())
     except SnapcoreError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    connection.close()
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
         sys.stderr.write("it is about to end\n")
         return 1

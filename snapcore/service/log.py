@@ -9,8 +9,6 @@ from typing import Final
 from snapcore.service.calls import CallRecord
 
 _log: Final = logging.getLogger("snapcore.service")
-# A key that is refused may be as long as a message.
-_MOST_CHARACTERS: Final = 256
 _LOOKING: Final = frozenset({"Stat", "Mounts", "List", "Usage", "Check"})
 # A client that finds nothing, or finds it there already, has asked a question.
 _ORDINARY: Final = frozenset({"OK", "NOT_FOUND", "ALREADY_EXISTS", "CANCELLED"})
@@ -30,8 +28,8 @@ def log_call(call: CallRecord) -> None:
 def _line(call: CallRecord) -> str:
     words = [
         f"method={call.method}",
-        f"snapshotter={json.dumps(call.snapshotter[:_MOST_CHARACTERS])}",
-        f"key={json.dumps(call.key[:_MOST_CHARACTERS])}",
+        f"snapshotter={json.dumps(call.snapshotter)}",
+        f"key={json.dumps(call.key)}",
         f"code={call.code}",
         f"ms={call.seconds * 1000:.1f}",
     ]

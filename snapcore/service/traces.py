@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import grpc
 
-from snapcore.service.calls import key_of
+from snapcore.service.calls import named_in
 from snapcore.service.names import SNAPSHOTS
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Tracing(grpc.ServerInterceptor):  # type: ignore[misc]  # gRPC has no type
     ) -> grpc.RpcMethodHandler | None:
         """Return the handler of a call, wrapped (grpc.ServerInterceptor)."""
         handler = continuation(handler_call_details)
-        _, service, method = handler_call_details.method.split("/")
+        service, _, method = handler_call_details.method[1:].rpartition("/")
         if handler is None or service != SNAPSHOTS:
             return handler
         work = handler.unary_stream or handler.unary_unary
@@ -95,12 +95,13 @@ class Tracing(grpc.ServerInterceptor):  # type: ignore[misc]  # gRPC has no type
         from opentelemetry.trace import SpanKind, use_span
 
         names = {k: v for k, v in context.invocation_metadata() if isinstance(v, str)}
+        snapshotter, key = named_in(request)
         attributes = {
             "rpc.system": "grpc",
             "rpc.service": SNAPSHOTS,
             "rpc.method": method,
-            "snapcore.snapshotter": str(getattr(request, "snapshotter", "")),
-            "snapcore.key": key_of(request),
+            "snapcore.snapshotter": snapshotter,
+            "snapcore.key": key,
         }
         span = self._tracer.start_span(
             f"{SNAPSHOTS}/{method}", extract(names), SpanKind.SERVER, attributes

@@ -50,6 +50,8 @@ from snapcore.snapshots.tree import empty_tree as empty_tree
 from snapcore.snapshots.trial import existing_ancestor as existing_ancestor
 from snapcore.snapshots.trial import remove_dead_trials as remove_dead_trials
 from snapcore.snapshots.trial import trial_directory as trial_directory
+from snapcore.snapshots.trial import trial_overlay as trial_overlay
+from snapcore.snapshots.trial import try_to_change as try_to_change
 from snapcore.snapshots.types import CONTRACT_VERSION as CONTRACT_VERSION
 from snapcore.snapshots.types import ApplyResult as ApplyResult
 from snapcore.snapshots.types import Capability as Capability

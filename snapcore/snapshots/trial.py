@@ -6,13 +6,13 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from snapcore.errors import ResourceExhausted
+from snapcore.errors import FailedPrecondition, ResourceExhausted
 from snapcore.linux import UnmountFlag, umount
-from snapcore.mount import mounts_below
+from snapcore.mount import Mount, mounts_below, temporary_mount
 
 _LEAST_BYTES: Final = 256 * 1024
 _LEAST_INODES: Final = 64
@@ -68,6 +68,53 @@ def trial_directory(root: str) -> Iterator[str]:
     finally:
         shutil.rmtree(directory)
         os.close(lock)
+
+
+@contextmanager
+def trial_overlay(directory: str, lower: str, options: Sequence[str]) -> Iterator[str]:
+    """Mount an overlay over one directory for the duration of a `with` block and yield where.
+
+    Args:
+        directory: a trial directory; what is written goes there.
+        lower: the directory below.
+        options: of the overlay, but for its directories.
+
+    Raises:
+        SnapcoreError: it cannot be mounted.
+        OSError: its directories cannot be made.
+    """
+    place = tempfile.mkdtemp(dir=directory)
+    upper, work = (os.path.join(place, name) for name in ("upper", "work"))
+    os.mkdir(upper)
+    os.mkdir(work)
+    given = (*options, f"workdir={work}", f"upperdir={upper}", f"lowerdir={lower}")
+    with temporary_mount((Mount("overlay", "overlay", options=given),), place) as merged:
+        yield merged
+
+
+def try_to_change(merged: str, name: bytes, data: bytes, what: str) -> None:
+    """Append to the only file of a tree, read it, and delete it.
+
+    Args:
+        merged: the tree.
+        name: of the file.
+        data: what it holds.
+        what: it is, for messages.
+
+    Raises:
+        FailedPrecondition: one of these does not work as it should.
+        OSError: one of these fails.
+    """
+    path = os.path.join(merged, os.fsdecode(name))
+    with open(path, "ab") as file:
+        file.write(b"appended\n")
+    with open(path, "rb") as file:
+        found = file.read()
+    if found != data + b"appended\n":
+        raise FailedPrecondition(f"{what} holds {found!r} once written to")
+    os.unlink(path)
+    if os.listdir(merged):
+        raise FailedPrecondition(f"{what} cannot be deleted")
 
 
 def remove_dead_trials(place: str) -> None:

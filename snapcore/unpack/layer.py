@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
+from dataclasses import replace
 
 from snapcore.archive import ApplyPolicy, Expected, LayerResult, Limits
 from snapcore.errors import ContractError, SnapcoreError
@@ -143,14 +144,16 @@ class LayerUnpacker:
             base: nothing is below it.
         """
         layer = stage.layer
+        own = None
+        if Capability.OWN_APPLY in stage.snapshotter.capabilities:
+            own = OwnApply(stage.name, stage.snapshotter.options)
+            # What is below is not for its worker to see, and need not be mounted.
+            target = replace(target, lowers=())
         blob = self.place.store.open_blob(layer.descriptor.digest)
         try:
             with open_destination(target, self.place.state, base=base) as destination:
                 self._events(UnpackStarted(layer.descriptor, stage.name, layer.chain_id))
                 expected = Expected(layer.descriptor.digest, layer.descriptor.size, layer.diff_id)
-                own = None
-                if Capability.OWN_APPLY in stage.snapshotter.capabilities:
-                    own = OwnApply(stage.name, stage.snapshotter.options)
                 yield LayerJob(blob, destination, expected, self._limits, self._policy, own)
         finally:
             os.close(blob)

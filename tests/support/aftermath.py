@@ -10,12 +10,15 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
+import apsw
+
 from snapcore.archive import tree_digest
 from snapcore.config import NodeConfig
 from snapcore.locks import FileLock, owner_alive
 from snapcore.mount import mounts_below, temporary_mount
 from snapcore.node import Node
 from snapcore.oci import Platform, is_layer
+from snapcore.snapshots import rows
 from support.cli import call
 
 _VIEW: Final = "looked at by the test"
@@ -239,7 +242,7 @@ def _mounts(root: Root) -> Iterator[str]:
     """Yield what is mounted by nobody that lives, and needed by no Active or View."""
     served = root.store / "lazy"
     lock = FileLock(str(served / "daemon.lock"))
-    needed = {str(root.store / "mounts" / str(number)) for (number,) in _rows(*_needed(root))}
+    needed = {str(root.store / "mounts" / str(number)) for number in _bases(root)}
     for entry in mounts_below(str(root.path)):
         if entry.target == str(served / "mnt") and not lock.try_acquire():
             continue
@@ -248,15 +251,13 @@ def _mounts(root: Root) -> Iterator[str]:
         yield entry.target
 
 
-def _needed(root: Root) -> tuple[Path, str]:
-    """Return the query for the ids of what Actives and Views stand on."""
-    query = (
-        "WITH RECURSIVE below (id, parent) AS ("
-        " SELECT id, parent FROM snapshots WHERE kind <> 'committed'"
-        " UNION SELECT s.id, s.parent FROM snapshots AS s JOIN below ON s.id = below.parent)"
-        " SELECT id FROM below"
-    )
-    return root.store / "metadata.db", query
+def _bases(root: Root) -> frozenset[int]:
+    """Return the ids of what Actives and Views stand on, and their own."""
+    path = root.store / "metadata.db"
+    if not path.exists():
+        return frozenset()
+    with closing(apsw.Connection(str(path), apsw.SQLITE_OPEN_READONLY)) as connection:
+        return rows.bases(connection)
 
 
 def _missing(node: Node, root: Root) -> Iterator[str]:

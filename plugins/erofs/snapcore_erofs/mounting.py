@@ -60,7 +60,7 @@ class LayerMounts:
             SnapcoreError: it cannot be mounted.
         """
         target = os.path.join(self._directory, str(snapshot))
-        if not _is_mounted(target):
+        if not os.path.ismount(target):
             with held(os.path.join(self._directory, _MAKE), no_checkpoint):
                 self._mount(snapshot, target)
         return target
@@ -70,7 +70,7 @@ class LayerMounts:
         try:
             os.makedirs(target, 0o700, exist_ok=True)
             # Somebody else was faster.
-            if _is_mounted(target):
+            if os.path.ismount(target):
                 return
             mount_image(image, self._layers.devices(snapshot), target)
         except OSError as error:
@@ -95,17 +95,10 @@ class LayerMounts:
 
     @staticmethod
     def _unmount(target: str) -> None:
-        while _is_mounted(target):
+        while os.path.ismount(target):
             umount(target, UnmountFlag.DETACH)
         os.rmdir(target)
 
 
 def _give_up() -> None:
     raise Unavailable("mounts are being handed out")
-
-
-def _is_mounted(target: str) -> bool:
-    try:
-        return os.stat(target).st_dev != os.stat(os.path.dirname(target)).st_dev
-    except FileNotFoundError:
-        return False

@@ -18,7 +18,6 @@ from snapcore.archive.virtual import Attributes, Directory, Leaf
 from snapcore.erofs import Place, write_image
 from snapcore.errors import FailedPrecondition, SnapcoreError
 from snapcore.linux import UnmountFlag, filesystem_type, kernel_filesystems, umount
-from snapcore.mount import Mount, temporary_mount
 from snapcore.snapshots import (
     Capability,
     OverlayForm,
@@ -27,6 +26,8 @@ from snapcore.snapshots import (
     find_overlay_form,
     overlay_capabilities,
     trial_directory,
+    trial_overlay,
+    try_to_change,
 )
 from snapcore_erofs.image import mount_image
 
@@ -119,30 +120,11 @@ def _mounted(directory: str) -> Iterator[tuple[str, bool]]:
 
 
 def _try(directory: str, lower: str, form: OverlayForm) -> None:
-    """Read, copy up and delete through an overlay over an image, and another one over that."""
-    with _overlay(directory, lower, form, "1") as merged:
-        path = os.path.join(merged, os.fsdecode(_NAME))
-        with open(path, "ab") as file:
-            file.write(b"appended\n")
-        with open(path, "rb") as file:
-            found = file.read()
-        if found != _DATA + b"appended\n":
-            raise FailedPrecondition(f"a file of an image holds {found!r} once written to")
-        # As a container engine inside of a container does.
-        with _overlay(directory, merged, form, "2") as nested:
-            os.unlink(os.path.join(nested, os.fsdecode(_NAME)))
-            if os.listdir(nested):
-                raise FailedPrecondition("a file cannot be deleted in an overlay over an overlay")
-        os.unlink(path)
-        if os.listdir(merged):
-            raise FailedPrecondition("a file of an image cannot be deleted")
+    """Change files in an overlay over an image, and first in another one over that.
 
-
-@contextmanager
-def _overlay(directory: str, lower: str, form: OverlayForm, name: str) -> Iterator[str]:
-    upper, work = (os.path.join(directory, f"{part}{name}") for part in ("upper", "work"))
-    os.mkdir(upper)
-    os.mkdir(work)
-    options = (*form.options, f"workdir={work}", f"upperdir={upper}", f"lowerdir={lower}")
-    with temporary_mount((Mount("overlay", "overlay", options=options),), directory) as merged:
-        yield merged
+    As a container engine inside of a container does.
+    """
+    with trial_overlay(directory, lower, form.options) as merged:
+        with trial_overlay(directory, merged, form.options) as nested:
+            try_to_change(nested, _NAME, _DATA, "a file of an image under two overlays")
+        try_to_change(merged, _NAME, _DATA, "a file of an image")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support.tars import directory, file, hardlink, opaque, symlink, tar, whiteout
 
+from snapcore.conformance.emptying import remove_all
 from snapcore.errors import (
     DataLoss,
     FailedPrecondition,
@@ -67,16 +68,7 @@ def snapshotter(root: Path) -> Iterator[Snapshotter]:
     """The snapshotter; all it had is removed at the end."""
     with open_snapshotter("erofs", str(root)) as found:
         yield found
-        clear(found)
-
-
-def clear(snapshotter: Snapshotter) -> None:
-    """Remove all snapshots, children first."""
-    while keys := [info.name for info in snapshotter.walk()]:
-        for key in keys:
-            if not any(info.parent == key for info in snapshotter.walk()):
-                snapshotter.remove(key)
-    snapshotter.cleanup()
+        remove_all(found)
 
 
 def send(s: Snapshotter, key: str, layer: bytes, limits: LayerLimits = LIMITS) -> None:
@@ -397,7 +389,7 @@ def test_on_tmpfs_each_file_gets_a_loop_device(tmp_path: Path) -> None:
             with seen(snapshotter, "base", tmp_path) as shown:
                 assert (shown / "etc/two").read_bytes() == b"2"
                 assert len(loops() - before) == 2
-            clear(snapshotter)
+            remove_all(snapshotter)
         assert loops() <= before
     finally:
         umount(str(place), UnmountFlag.DETACH)

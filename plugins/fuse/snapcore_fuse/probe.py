@@ -17,7 +17,6 @@ from typing import Final
 
 from snapcore.errors import FailedPrecondition, SnapcoreError
 from snapcore.linux import MountFlag, UnmountFlag, filesystem_type, mount, umount
-from snapcore.mount import Mount, temporary_mount
 from snapcore.snapshots import (
     Capability,
     OverlayForm,
@@ -26,6 +25,8 @@ from snapcore.snapshots import (
     find_overlay_form,
     overlay_capabilities,
     trial_directory,
+    trial_overlay,
+    try_to_change,
 )
 from snapcore_fuse import trial
 
@@ -69,8 +70,12 @@ def find_form(root: str, mount_options: tuple[str, ...] = ()) -> OverlayForm:
     # The kernel maps no ids of a FUSE filesystem that has not asked for it.
     form = replace(find_overlay_form(root, mount_options), remap_ids=False)
     try:
-        with trial_directory(root) as directory, _served(directory) as lower:
-            _try(directory, lower, form)
+        with (
+            trial_directory(root) as directory,
+            _served(directory) as lower,
+            trial_overlay(directory, lower, form.options) as merged,
+        ):
+            try_to_change(merged, trial.NAME, trial.DATA, "a file of a FUSE layer")
     except OSError as error:
         where = existing_ancestor(root)
         raise FailedPrecondition(f"cannot try FUSE at {where!r}: {error.strerror}") from error
@@ -111,22 +116,3 @@ def _served(directory: str) -> Iterator[str]:
     finally:
         umount(target, UnmountFlag.DETACH)
         process.wait(_PATIENCE_SECONDS)
-
-
-def _try(directory: str, lower: str, form: OverlayForm) -> None:
-    """Read, copy up and delete through an overlay whose lower directory is on FUSE."""
-    upper, work = (os.path.join(directory, name) for name in ("upper", "work"))
-    os.mkdir(upper)
-    os.mkdir(work)
-    options = (*form.options, f"workdir={work}", f"upperdir={upper}", f"lowerdir={lower}")
-    with temporary_mount((Mount("overlay", "overlay", options=options),), directory) as merged:
-        path = os.path.join(merged, os.fsdecode(trial.NAME))
-        with open(path, "ab") as file:
-            file.write(b"appended\n")
-        with open(path, "rb") as file:
-            found = file.read()
-        if found != trial.DATA + b"appended\n":
-            raise FailedPrecondition(f"a file of a FUSE layer holds {found!r} once written to")
-        os.unlink(path)
-        if os.listdir(merged):
-            raise FailedPrecondition("a file of a FUSE layer cannot be deleted")
